@@ -1,1 +1,13 @@
-//! Placeholder.
+//! What the web side and the read side share: the vocabulary, the event contract, and the three ports.
+//!
+//! The reader's path is the life of an event: [`token_cache`] (a write and its outbox entry) →
+//! [`event`] (the contract) → [`log`] (RabbitMQ streams) → [`index`] (the fold and where it is kept).
+
+pub mod account;
+pub mod backend;
+pub mod event;
+pub mod index;
+pub mod log;
+pub mod redis_pool;
+pub mod sqlite;
+pub mod token_cache;

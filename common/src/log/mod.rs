@@ -1,0 +1,8 @@
+//! The log: the events in order of arrival, kept in partitions, read from an offset again and again.
+
+mod port;
+
+pub use port::{
+    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LogError, LogMessage, LogReader,
+    ParkedLetter, Position,
+};

@@ -1,0 +1,7 @@
+//! The token cache: one MSAL blob per user, and the outbox that is written with it.
+
+mod port;
+
+pub use port::{
+    Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
+};
