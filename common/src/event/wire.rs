@@ -335,11 +335,11 @@ fn to_json(written: &Written<'_>) -> Vec<u8> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ContractError> {
-    serde_json::from_slice(json).or_else(|_| Err(explain::<T>("", json)))
+    serde_json::from_slice(json).map_err(|_| explain::<T>("", json))
 }
 
 fn parse_data<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ContractError> {
-    serde_json::from_slice(json).or_else(|_| Err(explain::<T>("data", json)))
+    serde_json::from_slice(json).map_err(|_| explain::<T>("data", json))
 }
 
 /// Reads `json` once more, slowly, to name the field that is wrong.
