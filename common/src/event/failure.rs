@@ -61,6 +61,7 @@ impl FailureReason {
 
 /// The `data` of a `tokencache.acquisition-failed.v1` event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct AcquisitionFailure {
     /// Why.
     pub reason: FailureReason,
