@@ -9,5 +9,7 @@ pub mod event;
 pub mod index;
 pub mod log;
 pub mod redis_pool;
+pub mod settings;
 pub mod sqlite;
+pub mod telemetry;
 pub mod token_cache;
