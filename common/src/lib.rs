@@ -8,6 +8,7 @@ pub mod backend;
 pub mod event;
 pub mod index;
 pub mod log;
+pub mod program;
 pub mod redis_pool;
 pub mod settings;
 pub mod sqlite;
