@@ -1,0 +1,3 @@
+//! The distributed token cache: one blob per cache key.
+
+pub mod msal;
