@@ -2,7 +2,9 @@
 
 pub mod msal;
 mod port;
+mod sqlite;
 
 pub use port::{
     Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
 };
+pub use sqlite::{SqliteTokenCache, SqliteTokenCacheOptions};
