@@ -10,6 +10,7 @@ pub mod index;
 pub mod log;
 pub mod program;
 pub mod redis_pool;
+pub mod retry;
 pub mod settings;
 pub mod sqlite;
 pub mod telemetry;
