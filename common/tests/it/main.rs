@@ -1,4 +1,5 @@
 //! What `common` does against real servers and real files. A test whose server is missing fails.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod event;
 mod log;
