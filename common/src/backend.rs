@@ -128,6 +128,14 @@ pub struct TlsFiles {
     pub client_key: Option<PathBuf>,
 }
 
+/// The PEM texts of a client's certificate chain and its private key.
+pub struct ClientPair {
+    /// The certificate chain.
+    pub certificate: Vec<u8>,
+    /// The private key: a secret, never printed.
+    pub key: Vec<u8>,
+}
+
 impl TlsFiles {
     /// The PEM text of the private CA, where one is set.
     ///
@@ -141,10 +149,12 @@ impl TlsFiles {
     ///
     /// # Errors
     /// [`BackendError`] where a file cannot be read, or one of the two is not set.
-    pub fn read_client_pair(&self, address: &str) -> Result<Option<(Vec<u8>, Vec<u8>)>, BackendError> {
+    pub fn read_client_pair(&self, address: &str) -> Result<Option<ClientPair>, BackendError> {
         match (&self.client_certificate, &self.client_key) {
             (None, None) => Ok(None),
-            (Some(certificate), Some(key)) => Ok(Some((read_pem(certificate, address)?, read_pem(key, address)?))),
+            (Some(certificate), Some(key)) => {
+                Ok(Some(ClientPair { certificate: read_pem(certificate, address)?, key: read_pem(key, address)? }))
+            }
             _ => {
                 let message = "a client certificate needs its key and the other way round; set both files or none";
                 Err(BackendError::plain(Trouble::Refused, address, message))

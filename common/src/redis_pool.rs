@@ -94,7 +94,7 @@ fn client(url: &ServerUrl, tls: &TlsFiles, address: &str) -> Result<Client, Back
 
 fn client_tls(tls: &TlsFiles, address: &str) -> Result<Option<ClientTlsConfig>, BackendError> {
     let pair = tls.read_client_pair(address)?;
-    Ok(pair.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }))
+    Ok(pair.map(|pair| ClientTlsConfig { client_cert: pair.certificate, client_key: pair.key }))
 }
 
 fn redis_error(address: &str, error: RedisError) -> BackendError {

@@ -9,6 +9,7 @@ use crate::account::{ClientId, Environment, HomeAccountId, ObjectId, TenantId, U
 
 /// The `data` of `tokencache.user-activity.v1` and `tokencache.hydrated.v1`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct AccountDetails {
     /// Whose cache it is.
     pub home_account_id: HomeAccountId,
@@ -50,6 +51,7 @@ impl AccountDetails {
 
 /// The account an event without details speaks of, as far as its emitter knew it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct AccountHint {
     /// Whose cache it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

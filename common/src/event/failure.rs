@@ -45,6 +45,21 @@ pub enum Recovery {
 }
 
 impl FailureReason {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CacheMissing => "cache_missing",
+            Self::Undecryptable => "undecryptable",
+            Self::MalformedCache => "malformed_cache",
+            Self::NoRefreshToken => "no_refresh_token",
+            Self::InteractionRequired => "interaction_required",
+            Self::Revoked => "revoked",
+            Self::Throttled => "throttled",
+            Self::IdentityProviderUnavailable => "identity_provider_unavailable",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+
     /// What makes a token possible again after this.
     pub fn recovery(self) -> Recovery {
         match self {
@@ -61,6 +76,7 @@ impl FailureReason {
 
 /// The `data` of a `tokencache.acquisition-failed.v1` event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct AcquisitionFailure {
     /// Why.
     pub reason: FailureReason,

@@ -241,6 +241,7 @@ fn event_from(json: &[u8]) -> Result<ActivityEvent, ContractError> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a CloudEvents object")]
 struct ReadEvent<'a> {
     #[serde(rename = "specversion")]
     _specversion: SpecVersion,

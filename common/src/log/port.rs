@@ -28,7 +28,7 @@ pub trait ActivityLog: Send + Sync + fmt::Debug {
     /// [`AppendError`]; any of the events may have been appended then, and appending all again is right.
     ///
     /// # Cancel safety
-    /// A dropped call may still append.
+    /// A dropped call may still append, in whole or in part.
     async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError>;
 
     /// Follows one partition from `position`, for ever.
@@ -52,7 +52,8 @@ pub enum Position {
     First,
     /// At this offset.
     Offset(u64),
-    /// At the first message that arrived at or after this time.
+    /// At the first message that arrived at or after this time. A log that keeps its times by the chunk may begin
+    /// with some that arrived shortly before.
     Time(Timestamp),
     /// At the next message to arrive.
     End,

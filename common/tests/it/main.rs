@@ -1,1 +1,4 @@
 //! What `common` does against real servers and real files. A test whose server is missing fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod event;
