@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError, Script};
 
 use super::append::APPEND_EVENT;
-use super::housekeeping::{BACKLOG, REFUSE, REWIND, TRIM};
+use super::housekeeping::{BACKLOG, LOOK, REWIND, TRIM};
 use super::{RedisTokenCache, blocking};
 use crate::backend::BackendError;
 use crate::event::{EventDraft, decode_draft, encode_draft};
@@ -31,17 +31,15 @@ pub(super) struct OutboxScripts {
     rewind: Script,
     trim: Script,
     backlog: Script,
-    refuse: Script,
 }
 
 impl OutboxScripts {
     pub(super) fn new() -> Self {
         Self {
             append: Script::new(&format!("{APPEND_EVENT} append_event(KEYS[1], ARGV[1])")),
-            rewind: Script::new(REWIND),
-            trim: Script::new(TRIM),
-            backlog: Script::new(BACKLOG),
-            refuse: Script::new(REFUSE),
+            rewind: Script::new(&[LOOK, REWIND].concat()),
+            trim: Script::new(&[LOOK, TRIM].concat()),
+            backlog: Script::new(&[LOOK, BACKLOG].concat()),
         }
     }
 }
@@ -115,7 +113,7 @@ impl RedisTokenCache {
     /// Makes the consumer group, at the beginning of the stream, where there is none.
     pub(super) async fn make_group(&self) -> Result<(), BackendError> {
         let mut connection = self.connection().await?;
-        match make_group(&self.shared.keys.outbox).query_async(&mut *connection).await {
+        match make_group(&self.shared.keys.outbox).query_async::<()>(&mut *connection).await {
             Err(error) if error.code() != Some("BUSYGROUP") => Err(self.error(error)),
             _ => Ok(()),
         }
@@ -208,17 +206,21 @@ impl RedisTokenCache {
         for (id, fields) in raw {
             match entry(&id, fields.as_ref()) {
                 Ok(entry) => entries.push(entry),
-                Err(reason) => self.refuse(&id, &reason).await?,
+                Err(reason) => self.refuse(&id, fields.unwrap_or_default(), &reason).await?,
             }
         }
         Ok(entries)
     }
 
-    async fn refuse(&self, id: &str, reason: &str) -> Result<(), BackendError> {
-        let mut script = self.shared.outbox.refuse.key(&self.shared.keys.outbox);
-        script.key(&self.shared.keys.refused).arg(GROUP).arg(id).arg(reason);
-        self.invoke::<()>(&script).await?;
-        let refused = &self.shared.keys.refused;
+    /// Moves an entry to the stream of the refused ones, its id and the reason before its own fields.
+    async fn refuse(&self, id: &str, fields: Fields, reason: &str) -> Result<(), BackendError> {
+        let (outbox, refused) = (&self.shared.keys.outbox, &self.shared.keys.refused);
+        let mut moved = redis::pipe();
+        moved.atomic().cmd("XADD").arg(refused).arg("*").arg("entry").arg(id).arg("reason").arg(reason).arg(fields);
+        moved.ignore().cmd("XACK").arg(outbox).arg(GROUP).arg(id).ignore();
+        moved.cmd("XDEL").arg(outbox).arg(id).ignore();
+        let mut connection = self.connection().await?;
+        moved.query_async::<()>(&mut *connection).await.map_err(|e| self.error(e))?;
         tracing::error!(entry = id, reason, stream = refused, "an outbox entry is no event; set aside");
         Ok(())
     }
