@@ -141,6 +141,13 @@ impl HomeAccountId {
     }
 }
 
+impl Username {
+    /// What usernames are compared by: the letters' case does not matter.
+    pub fn lower_cased(&self) -> String {
+        self.as_str().to_lowercase()
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {

@@ -5,9 +5,11 @@
 
 pub mod account;
 pub mod backend;
+pub mod backends;
 pub mod event;
 pub mod index;
 pub mod log;
+pub mod output;
 pub mod program;
 pub mod redis_pool;
 pub mod settings;

@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use common::account::CacheKey;
 use common::backends::Backends;
+use common::output;
 use common::program::Outcome;
 
-use crate::output;
 use crate::view::AccountView;
 
 /// Look at one account

@@ -7,12 +7,12 @@ use common::account::{ClientId, TenantId, Username};
 use common::backends::Backends;
 use common::event::UsernamePolicy;
 use common::index::{AccountActivity, AccountState, ActivityStore, Cursor, Filter, ListRequest, Query as IndexQuery};
+use common::output;
 use common::program::{Outcome, WrongUsage};
 use common::settings::{moment, span};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::output;
 use crate::view::AccountView;
 
 /// List accounts of the index

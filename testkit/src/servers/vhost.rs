@@ -35,11 +35,7 @@ impl Vhost {
         let broker = super::amqp_url().await;
         let name = format!("test-{}", uuid::Uuid::now_v7().simple());
         let admin = find_admin(&broker).await;
-        let vhost = Self {
-            name,
-            broker,
-            admin,
-        };
+        let vhost = Self { name, broker, admin };
         if let Err(reason) = vhost.make().await {
             panic!("no vhost could be made for this test: {reason}");
         }
@@ -114,16 +110,9 @@ fn delete(admin: &Admin, name: &str) {
 }
 
 fn delete_over_http(api: &Url, name: &str) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(call(
-        api,
-        Method::DELETE,
-        &format!("api/vhosts/{name}"),
-        json!({}),
-    ))
+    runtime.block_on(call(api, Method::DELETE, &format!("api/vhosts/{name}"), json!({})))
 }
 
 async fn find_admin(broker: &Url) -> Admin {
@@ -152,12 +141,7 @@ fn admin_url(broker: &Url) -> Url {
     url
 }
 
-async fn call(
-    api: &Url,
-    method: Method,
-    path: &str,
-    body: serde_json::Value,
-) -> Result<(), String> {
+async fn call(api: &Url, method: Method, path: &str, body: serde_json::Value) -> Result<(), String> {
     let url = api.join(path).map_err(|error| error.to_string())?;
     let client = reqwest::Client::builder().timeout(PATIENCE).build();
     let client = client.map_err(|error| error.to_string())?;
@@ -165,31 +149,20 @@ async fn call(
     let answer = answer.map_err(|error| error.without_url().to_string())?;
     match answer.status() {
         status if status.is_success() => Ok(()),
-        status => Err(format!(
-            "the management HTTP API answered {status} to {path}"
-        )),
+        status => Err(format!("the management HTTP API answered {status} to {path}")),
     }
 }
 
 fn rabbitmqctl(arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new("rabbitmqctl")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output();
+    let output = Command::new("rabbitmqctl").args(arguments).stdin(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(complaint(arguments, &output)),
-        Err(error) => Err(format!(
-            "rabbitmqctl does not start ({error}), and no management HTTP API answers"
-        )),
+        Err(error) => Err(format!("rabbitmqctl does not start ({error}), and no management HTTP API answers")),
     }
 }
 
 fn complaint(arguments: &[&str], output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    format!(
-        "rabbitmqctl {} failed: {}",
-        arguments.join(" "),
-        text.trim()
-    )
+    format!("rabbitmqctl {} failed: {}", arguments.join(" "), text.trim())
 }

@@ -24,10 +24,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 1 MiB and 32 levels; a real blob has some kilobytes and five levels.
     fn default() -> Self {
-        Self {
-            max_bytes: 1 << 20,
-            max_depth: 32,
-        }
+        Self { max_bytes: 1 << 20, max_depth: 32 }
     }
 }
 
@@ -52,11 +49,7 @@ pub(super) struct Slot {
 #[derive(Clone)]
 pub(super) enum Body {
     /// A section this library reads, with its text for as long as no entry was changed.
-    Known {
-        section: Section,
-        text: Option<SharedText>,
-        entries: Vec<Entry>,
-    },
+    Known { section: Section, text: Option<SharedText>, entries: Vec<Entry> },
     /// Anything else.
     Opaque(SharedText),
 }
@@ -90,18 +83,11 @@ impl TokenCacheBlob {
             return Err(BlobError::DataProtection);
         }
         if bytes.len() > limits.max_bytes {
-            return Err(BlobError::TooLarge {
-                bytes: bytes.len(),
-                limit: limits.max_bytes,
-            });
+            return Err(BlobError::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
         }
-        let text = std::str::from_utf8(bytes).map_err(|e| BlobError::NotUtf8 {
-            offset: e.valid_up_to(),
-        })?;
+        let text = std::str::from_utf8(bytes).map_err(|e| BlobError::NotUtf8 { offset: e.valid_up_to() })?;
         if is_deeper_than(text, limits.max_depth) {
-            return Err(BlobError::TooDeep {
-                limit: limits.max_depth,
-            });
+            return Err(BlobError::TooDeep { limit: limits.max_depth });
         }
         Self::read(Arc::from(text))
     }
@@ -112,14 +98,8 @@ impl TokenCacheBlob {
             true => Vec::new(),
             false => object(&text, None)?.last_wins(),
         };
-        let slots = members
-            .iter()
-            .map(|(key, value)| Slot::read(&source, key, value))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            original: Some(text),
-            slots,
-        })
+        let slots = members.iter().map(|(key, value)| Slot::read(&source, key, value)).collect::<Result<_, _>>()?;
+        Ok(Self { original: Some(text), slots })
     }
 
     /// The blob as bytes: those it was parsed from if nothing was changed, else compact JSON around the kept texts.
@@ -147,11 +127,7 @@ impl TokenCacheBlob {
     }
 
     fn write(&self) -> String {
-        write_object(
-            self.slots
-                .iter()
-                .map(|slot| (slot.key.as_str(), slot.text())),
-        )
+        write_object(self.slots.iter().map(|slot| (slot.key.as_str(), slot.text())))
     }
 
     pub(super) fn slots(&self) -> &[Slot] {
@@ -160,17 +136,12 @@ impl TokenCacheBlob {
 
     /// All entries of a section, usable or not, in their order.
     pub(super) fn entries(&self, section: Section) -> &[Entry] {
-        self.slots
-            .iter()
-            .find_map(|slot| slot.entries_of(section))
-            .unwrap_or_default()
+        self.slots.iter().find_map(|slot| slot.entries_of(section)).unwrap_or_default()
     }
 
     /// The entries of a section that can be used, in their order.
     pub(super) fn usable(&self, section: Section) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.entries(section)
-            .iter()
-            .filter(|entry| entry.is_usable())
+        self.entries(section).iter().filter(|entry| entry.is_usable())
     }
 }
 
@@ -188,24 +159,15 @@ impl Slot {
     fn read(source: &SharedText, key: &str, value: &str) -> Result<Self, BlobError> {
         let text = source.part(value);
         let body = match Section::named(&name(key)) {
-            Some(section) => Body::Known {
-                section,
-                text: Some(text),
-                entries: read_entries(section, source, value)?,
-            },
+            Some(section) => Body::Known { section, text: Some(text), entries: read_entries(section, source, value)? },
             None => Body::Opaque(text),
         };
-        Ok(Self {
-            key: source.part(key),
-            body,
-        })
+        Ok(Self { key: source.part(key), body })
     }
 
     fn entries_of(&self, wanted: Section) -> Option<&[Entry]> {
         match &self.body {
-            Body::Known {
-                section, entries, ..
-            } if *section == wanted => Some(entries),
+            Body::Known { section, entries, .. } if *section == wanted => Some(entries),
             _ => None,
         }
     }
@@ -216,43 +178,28 @@ impl Slot {
 
     fn text(&self) -> Cow<'_, str> {
         match &self.body {
-            Body::Opaque(text)
-            | Body::Known {
-                text: Some(text), ..
-            } => Cow::Borrowed(text.as_str()),
+            Body::Opaque(text) | Body::Known { text: Some(text), .. } => Cow::Borrowed(text.as_str()),
             Body::Known { entries, .. } => {
-                let members = entries
-                    .iter()
-                    .map(|entry| (entry.key.as_str(), entry.value.as_str().into()));
+                let members = entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_str().into()));
                 Cow::Owned(write_object(members))
             }
         }
     }
 }
 
-fn read_entries(
-    section: Section,
-    source: &SharedText,
-    value: &str,
-) -> Result<Vec<Entry>, BlobError> {
+fn read_entries(section: Section, source: &SharedText, value: &str) -> Result<Vec<Entry>, BlobError> {
     if value == "null" {
         return Ok(Vec::new());
     }
     let members = object(value, Some(section))?.last_wins();
-    Ok(members
-        .iter()
-        .map(|(key, value)| Entry::read(section, source, key, value))
-        .collect())
+    Ok(members.iter().map(|(key, value)| Entry::read(section, source, key, value)).collect())
 }
 
 /// The members of an object; a text that is JSON and no object is told apart from one that is no JSON.
 fn object(text: &str, section: Option<Section>) -> Result<Members<'_>, BlobError> {
     Members::parse(text).map_err(|error| match error.is_data() {
         true => BlobError::WrongType { section },
-        false => BlobError::Malformed {
-            line: error.line(),
-            column: error.column(),
-        },
+        false => BlobError::Malformed { line: error.line(), column: error.column() },
     })
 }
 
@@ -271,6 +218,5 @@ fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> S
 }
 
 fn is_blank(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+    text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }

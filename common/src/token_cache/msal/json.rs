@@ -25,14 +25,8 @@ impl SharedText {
 
     /// The part of this text that `part` points at; `part` must have been borrowed from it.
     pub(super) fn part(&self, part: &str) -> Self {
-        let start = part
-            .as_ptr()
-            .addr()
-            .wrapping_sub(self.source.as_ptr().addr());
-        Self {
-            source: Arc::clone(&self.source),
-            range: start..start.wrapping_add(part.len()),
-        }
+        let start = part.as_ptr().addr().wrapping_sub(self.source.as_ptr().addr());
+        Self { source: Arc::clone(&self.source), range: start..start.wrapping_add(part.len()) }
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -73,9 +67,7 @@ impl<'a> Members<'a> {
         let keys = || self.0.iter().map(|(key, _)| key);
         self.0.len() <= FEW
             && keys().all(|key| !key.contains('\\'))
-            && keys()
-                .enumerate()
-                .all(|(i, key)| keys().take(i).all(|earlier| earlier != key))
+            && keys().enumerate().all(|(i, key)| keys().take(i).all(|earlier| earlier != key))
     }
 }
 
@@ -156,9 +148,7 @@ mod tests {
 
     #[test]
     fn of_a_duplicated_key_the_last_value_stands_at_the_first_place() {
-        let members = Members::parse(r#"{"a":1,"b":2,"\u0061":3}"#)
-            .unwrap()
-            .last_wins();
+        let members = Members::parse(r#"{"a":1,"b":2,"\u0061":3}"#).unwrap().last_wins();
         assert_eq!(members, [("\"a\"", "3"), ("\"b\"", "2")]);
     }
 

@@ -42,10 +42,7 @@ pub(super) fn competing(target: &str) -> Vec<String> {
     if is_only_oidc(target) {
         return vec![canonical(target)];
     }
-    split(target)
-        .filter(|scope| !is_oidc(scope))
-        .map(str::to_lowercase)
-        .collect()
+    split(target).filter(|scope| !is_oidc(scope)).map(str::to_lowercase).collect()
 }
 
 fn contains(target: &str, scope: &str) -> bool {
