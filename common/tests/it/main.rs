@@ -3,3 +3,4 @@
 
 mod event;
 mod log;
+mod token_cache;
