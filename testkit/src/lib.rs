@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What the tests and the demo stand on: a development identity provider, servers to test against, and faults to test with.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`identity_provider`] | an OpenID provider that answers as Microsoft Entra ID does, with faults on demand |
+//! | [`servers`] | the shared RabbitMQ and Redis (a vhost, a key prefix per test) and private ones that may be killed |
+//! | [`wait_until`], [`wait_for`] | waiting for a condition with a bound, instead of sleeping |
+//!
+//! Outside [`identity_provider`], failures are panics with a text that says what to do: a test without its server fails.
+
+pub mod identity_provider;
+pub mod servers;
+mod wait;
+
+pub use wait::{wait_for, wait_until};
