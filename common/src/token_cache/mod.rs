@@ -1,7 +1,9 @@
 //! The token cache: one MSAL blob per user, and the outbox that is written with it.
 
 mod port;
+mod sqlite;
 
 pub use port::{
     Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
 };
+pub use sqlite::{SqliteTokenCache, SqliteTokenCacheOptions};

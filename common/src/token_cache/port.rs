@@ -104,6 +104,9 @@ pub trait Outbox: Send + Sync + fmt::Debug {
     /// Takes up to `max` entries that are neither confirmed nor in another relay's hands, oldest first. They are
     /// this relay's for `visibility`. Waits up to `wait` for a first one; an empty list where none came.
     ///
+    /// An entry that is no event of this version (another program wrote it, or a newer version did) is set aside and
+    /// reported as an error, see [`Backlog::refused`]: it neither blocks those behind it nor vanishes.
+    ///
     /// # Errors
     /// [`BackendError`].
     ///
@@ -117,13 +120,17 @@ pub trait Outbox: Send + Sync + fmt::Debug {
     /// [`BackendError`].
     async fn confirm(&self, entries: &[EntryId]) -> Result<(), BackendError>;
 
-    /// Makes all entries of the last `age` takeable again, confirmed or not: the log may have lost them.
+    /// Makes the confirmed entries of the last `age` takeable again: the log may have lost them. Entries that are
+    /// not confirmed come back by themselves, if not sooner.
     ///
     /// # Errors
     /// [`BackendError`].
     async fn rewind(&self, age: Duration) -> Result<(), BackendError>;
 
     /// Forgets confirmed entries that are older than `age`; never one that is not confirmed. Says how many.
+    ///
+    /// A backend may keep confirmed entries behind the oldest unconfirmed one. It is also the time to delete
+    /// blobs that have expired, where the backend does not do so by itself.
     ///
     /// # Errors
     /// [`BackendError`].
@@ -136,9 +143,21 @@ pub trait Outbox: Send + Sync + fmt::Debug {
     async fn backlog(&self) -> Result<Backlog, BackendError>;
 }
 
-/// The place of an entry in its outbox: increasing, and its own.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId(pub(crate) String);
+/// The place of an entry in its outbox, as the backend spells it: its own, and taken back by that backend alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EntryId(String);
+
+impl EntryId {
+    /// An id, for backends to give out.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// One event of the outbox.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,4 +178,7 @@ pub struct Backlog {
     pub kept: u64,
     /// The age of the oldest unconfirmed entry.
     pub oldest: Option<Duration>,
+    /// Entries that were set aside because they are no event of this version. They are never dropped, and never
+    /// counted in `unconfirmed` and `kept`. Anything but 0 is an alarm.
+    pub refused: u64,
 }
