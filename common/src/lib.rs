@@ -6,6 +6,7 @@
 pub mod account;
 pub mod backend;
 pub mod event;
+pub mod identity;
 pub mod index;
 pub mod log;
 pub mod program;
