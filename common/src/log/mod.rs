@@ -1,8 +1,10 @@
 //! The log: the events in order of arrival, kept in partitions, read from an offset again and again.
 
+mod amqp;
 mod port;
 mod sqlite;
 
+pub use amqp::{InvalidMaxAge, MaxAge, RabbitMqLog, RabbitMqOptions, TopologyOptions, TopologyState};
 pub use port::{
     ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LogError, LogMessage, LogReader,
     ParkedLetter, Position,
