@@ -2,12 +2,14 @@
 //!
 //! | module | gives |
 //! |---|---|
+//! | [`conformance`] | what every backend of a port has to do |
 //! | [`identity_provider`] | an OpenID provider that answers as Microsoft Entra ID does, with faults on demand |
 //! | [`servers`] | the shared RabbitMQ and Redis (a vhost, a key prefix per test) and private ones that may be killed |
 //! | [`wait_until`], [`wait_for`] | waiting for a condition with a bound, instead of sleeping |
 //!
 //! Outside [`identity_provider`], failures are panics with a text that says what to do: a test without its server fails.
 
+pub mod conformance;
 pub mod identity_provider;
 pub mod servers;
 mod wait;

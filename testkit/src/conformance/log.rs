@@ -3,6 +3,8 @@
 //! Every behaviour is a function that takes the log under test and a partition of its own. [`run_all`] runs them side
 //! by side on one log with [`PARTITIONS`] empty partitions; each panics with what it missed.
 
+#![expect(clippy::expect_used, reason = "a behaviour that is missed is a panic")]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -220,10 +222,10 @@ pub async fn a_next_that_was_dropped_loses_nothing(subject: &dyn LogUnderTest, p
     let events = append_each(&*log, partition, 40).await;
     let mut reader = open(&*log, partition, Position::First).await;
     let (mut read, began) = (Vec::new(), Instant::now());
-    let mut cut = Duration::ZERO;
+    let mut cut = 0;
     while read.len() < events.len() && began.elapsed() < PATIENCE {
-        cut = (cut + Duration::from_micros(50)) % Duration::from_millis(5);
-        if let Ok(messages) = tokio::time::timeout(cut, reader.next(3, PATIENCE)).await {
+        cut = (cut + 50) % 5_000;
+        if let Ok(messages) = tokio::time::timeout(Duration::from_micros(cut), reader.next(3, PATIENCE)).await {
             read.extend(events_of(messages.expect("messages")));
         }
     }
