@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
-use crate::index::{ActivityStore, SqliteIndex};
+use crate::index::{ActivityStore, SqliteActivityStore};
 use crate::log::{ActivityLog, DeadLetters, LogError, SqliteLog};
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
@@ -78,7 +78,7 @@ impl Backends {
     /// [`OpenError`].
     pub async fn index(&self) -> Result<Arc<dyn ActivityStore>, OpenError> {
         let url = self.settings.index_url()?;
-        Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?))
+        Ok(Arc::new(SqliteActivityStore::open(self.database(&url).await?).await?))
     }
 
     /// The token cache with its outbox.

@@ -12,6 +12,7 @@ pub mod log;
 pub mod output;
 pub mod program;
 pub mod redis_pool;
+pub mod retry;
 pub mod settings;
 pub mod sqlite;
 pub mod telemetry;

@@ -12,7 +12,7 @@ mod sqlite;
 mod store;
 
 pub use activity::{AccountActivity, AccountState, Register, Stamp, fold};
-pub use sqlite::SqliteActivityStore;
+pub use sqlite::SqliteIndex;
 pub use store::{
     ActivityStore, Counts, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Page, Query, StateCounts,
 };

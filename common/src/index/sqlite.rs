@@ -71,12 +71,12 @@ const TABLES: &str = "
 
 /// The activity index in an SQLite file.
 #[derive(Debug, Clone)]
-pub struct SqliteActivityStore {
+pub struct SqliteIndex {
     database: Database,
     generation: i64,
 }
 
-impl SqliteActivityStore {
+impl SqliteIndex {
     /// Opens the index of `database`, making its tables where there are none.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl CountChanges {
 }
 
 #[async_trait]
-impl ActivityStore for SqliteActivityStore {
+impl ActivityStore for SqliteIndex {
     /// In one transaction that holds the write lock from before it reads.
     async fn apply(&self, changes: &[AccountActivity]) -> Result<(), BackendError> {
         if changes.is_empty() {
@@ -291,13 +291,13 @@ impl ActivityStore for SqliteActivityStore {
     }
 }
 
-impl SqliteActivityStore {
+impl SqliteIndex {
     fn corrupt(&self, message: &str) -> BackendError {
         BackendError::plain(Trouble::Corrupt, self.database.address(), message)
     }
 }
 
-impl Examine for SqliteActivityStore {
+impl Examine for SqliteIndex {
     async fn examine(
         &self,
         request: &ListRequest,

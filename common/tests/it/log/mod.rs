@@ -1,0 +1,3 @@
+//! The log on both of its backends.
+
+mod sqlite;
