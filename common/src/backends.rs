@@ -6,11 +6,17 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
-use crate::index::{ActivityStore, SqliteActivityStore};
+use crate::index::{ActivityStore, SqliteIndex};
 use crate::log::{ActivityLog, DeadLetters, LogError, SqliteLog};
+use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
-use crate::token_cache::{Outbox, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore};
+use crate::token_cache::{
+    Outbox, RedisTokenCache, RedisTokenCacheOptions, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
+};
+
+/// How many connections to Redis a port may hold open.
+const REDIS_CONNECTIONS: usize = 16;
 
 /// Opens the ports on demand. Ports that live in one SQLite file share it.
 #[derive(Debug)]
@@ -72,13 +78,21 @@ impl Backends {
         Ok(Log { log: Arc::new(log.clone()), dead_letters: Arc::new(log) })
     }
 
+    /// Declares the log where it is not declared yet; what is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn declare_log(&self) -> Result<(), OpenError> {
+        self.log().await.map(drop)
+    }
+
     /// The activity index.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn index(&self) -> Result<Arc<dyn ActivityStore>, OpenError> {
         let url = self.settings.index_url()?;
-        Ok(Arc::new(SqliteActivityStore::open(self.database(&url).await?).await?))
+        Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?))
     }
 
     /// The token cache with its outbox.
@@ -87,8 +101,22 @@ impl Backends {
     /// [`OpenError`].
     pub async fn token_cache(&self) -> Result<TokenCache, OpenError> {
         let url = self.settings.cache_url()?;
-        let cache = SqliteTokenCache::open(self.database(&url).await?, SqliteTokenCacheOptions::default()).await?;
+        if url.scheme() == "sqlite" {
+            let options = SqliteTokenCacheOptions::default();
+            let cache = SqliteTokenCache::open(self.database(&url).await?, options).await?;
+            return Ok(TokenCache { store: Arc::new(cache.clone()), outbox: Arc::new(cache) });
+        }
+        let options = RedisTokenCacheOptions {
+            instance_name: self.settings.cache_instance_name.clone(),
+            layout: self.settings.cache_layout,
+            ..RedisTokenCacheOptions::default()
+        };
+        let cache = RedisTokenCache::open(self.redis(&url)?, options).await?;
         Ok(TokenCache { store: Arc::new(cache.clone()), outbox: Arc::new(cache) })
+    }
+
+    fn redis(&self, url: &ServerUrl) -> Result<RedisPool, BackendError> {
+        RedisPool::new(url, &self.settings.tls(), REDIS_CONNECTIONS)
     }
 
     async fn database(&self, url: &ServerUrl) -> Result<Database, BackendError> {

@@ -48,16 +48,21 @@ impl Cli {
             show_progress: !command.json,
         };
         let report = demo::run(options).await?;
-        if command.json { output::json(&report)? } else { print(&report) }
+        if command.json {
+            output::json(&report)?
+        } else {
+            print(&report)
+        }
         anyhow::ensure!(report.lost == 0, "{} users signed in and are not in the index", report.lost);
         Ok(Outcome::Done)
     }
 }
 
 fn print(report: &DemoReport) {
-    let rows = report.sample.iter().map(|row| {
-        vec![row.username.clone(), row.cache_key.clone(), row.last_activity.clone(), row.hydration.clone()]
-    });
+    let rows = report
+        .sample
+        .iter()
+        .map(|row| vec![row.username.clone(), row.cache_key.clone(), row.last_activity.clone(), row.hydration.clone()]);
     output::table(&["USER", "CACHE KEY", "LAST ACTIVITY", "WORKER"], rows);
     output::line("");
     output::fields(&[

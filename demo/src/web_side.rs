@@ -53,7 +53,8 @@ impl WebSide {
         let tenant_id = Uuid::new_v4().to_string();
         let provider = IdentityProvider::start(Options::default()).await?;
         let usernames: Vec<String> = (1..=users).map(|number| format!("user{number}@contoso.example")).collect();
-        let registered = usernames.iter().map(|name| User::new(&tenant_id, name, name.split('@').next().unwrap_or(name)));
+        let registered =
+            usernames.iter().map(|name| User::new(&tenant_id, name, name.split('@').next().unwrap_or(name)));
         provider.register_users(registered);
         let client = Self::register(&provider, &tenant_id).await?;
         let mut settings = AdapterSettings::new(EventSource::new("/apps/demo")?);
@@ -129,7 +130,8 @@ impl WebSide {
 
 /// What the browser brings back from the provider.
 fn response_in(location: &Url) -> AuthorizationResponse {
-    let parameter = |name: &str| location.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let parameter =
+        |name: &str| location.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     AuthorizationResponse {
         code: parameter("code").map(Into::into),
         error: parameter("error"),

@@ -34,7 +34,11 @@ impl Account {
         let account = backends.index().await?.get(&cache_key).await?;
         let account = account.context("the index knows no account of this cache key")?;
         let view = AccountView::of(&account);
-        if json { output::json(&view)? } else { output::fields(&view.fields()) }
+        if json {
+            output::json(&view)?
+        } else {
+            output::fields(&view.fields())
+        }
         Ok(Outcome::Done)
     }
 }

@@ -104,7 +104,11 @@ impl Query {
             What::Counts { tenant } => return counts(index.as_ref(), tenant.as_ref(), self.json).await,
         };
         let found = gather(index.as_ref(), page.request(query)).await?;
-        if self.json { output::json(&found.view())? } else { found.print() }
+        if self.json {
+            output::json(&found.view())?
+        } else {
+            found.print()
+        }
         Ok(Outcome::Done)
     }
 }

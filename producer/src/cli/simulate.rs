@@ -13,7 +13,6 @@ use producer::adapter::{AdapterSettings, TokenCacheAdapter};
 use producer::simulate::{Load, LoadReport, Population, Progress, run};
 use tokio_util::sync::CancellationToken;
 
-
 /// Write realistic caches through the real adapter
 #[derive(Args)]
 pub(super) struct Simulate {
@@ -55,7 +54,11 @@ impl Simulate {
         settings.usernames = usernames;
         let adapter = TokenCacheAdapter::new(cache.store, settings);
         let report = self.with_progress(adapter, shutdown).await;
-        if self.json { output::json(&report)? } else { print(&report) }
+        if self.json {
+            output::json(&report)?
+        } else {
+            print(&report)
+        }
         if let Some(error) = report.first_error {
             anyhow::bail!("{} of {} writes failed; the first: {error}", report.failed, report.failed + report.writes);
         }

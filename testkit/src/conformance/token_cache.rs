@@ -181,7 +181,10 @@ pub async fn an_absolute_expiry_bounds_a_sliding_one(subject: &dyn TokenCacheUnd
 pub async fn an_event_comes_out_as_it_was_drafted(subject: &dyn TokenCacheUnderTest) {
     let cache = subject.open("drafted").await;
     let drafts = [activity("one"), removal("two"), activity("three")];
-    cache.write(CacheWrite { event: Some(&drafts[0]), ..plain_write(&drafts[0].subject, b"1") }).await.expect("a write");
+    cache
+        .write(CacheWrite { event: Some(&drafts[0]), ..plain_write(&drafts[0].subject, b"1") })
+        .await
+        .expect("a write");
     cache.remove(&drafts[1].subject, Some(&drafts[1])).await.expect("a removal");
     cache.append(&drafts[2]).await.expect("an append");
     put(&*cache, "silent", b"no event").await;

@@ -1,5 +1,7 @@
 //! Client assertions (`private_key_jwt`): a key registered for a client and the check of a token signed with it.
 
+use std::time::Duration;
+
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents};
 use rsa::RsaPublicKey;
 use rsa::pkcs8::DecodePublicKey as _;
@@ -18,7 +20,7 @@ use super::keys::decode;
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// How far a client's clock may be ahead.
-const CLOCK_SKEW_SECONDS: u64 = 300;
+const CLOCK_SKEW_SECONDS: f64 = 300.0;
 
 /// A public RSA key registered for a client's assertions (RS256 or PS256).
 #[derive(Debug, Clone)]
@@ -107,7 +109,9 @@ pub(super) fn check(
 }
 
 fn is_current(claims: &Value, now: u64) -> bool {
-    let expires = claims["exp"].as_u64().unwrap_or_default();
-    let begins = claims["nbf"].as_u64().unwrap_or_default();
+    // Seconds may have a fraction: MSAL for Python writes one.
+    let seconds = |claim: &str| claims[claim].as_f64().unwrap_or_default();
+    let (expires, begins) = (seconds("exp"), seconds("nbf"));
+    let now = Duration::from_secs(now).as_secs_f64();
     now < expires && begins <= now + CLOCK_SKEW_SECONDS
 }

@@ -13,14 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// in the background.
 ///
 /// It is made through the management HTTP API where one answers (about 50 ms), else by `rabbitmqctl` (seconds).
-#[derive(Debug)]
 pub struct Vhost {
     name: String,
     broker: Url,
     admin: Admin,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Admin {
     Http(Url),
     Rabbitmqctl,

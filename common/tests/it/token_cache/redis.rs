@@ -9,8 +9,8 @@ use common::backend::{TlsFiles, Trouble};
 use common::event::{AccountHint, Activity, EventDraft, EventSource};
 use common::redis_pool::RedisPool;
 use common::token_cache::{
-    CacheWrite, EntryId, Expiry, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions, TokenCacheStore,
-    WriteOutcome,
+    CacheWrite, EntryId, Expiry, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions,
+    TokenCacheStore, WriteOutcome,
 };
 use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
@@ -182,11 +182,19 @@ async fn an_entry_that_is_no_event_is_set_aside_and_the_rest_flows_on() {
     let cache = open(&prefix, "c", Layout::Aspnet).await;
     let mut connection = raw(&prefix).await;
     let (outbox, refused) = (format!("{prefix}c:outbox"), format!("{prefix}c:outbox.refused"));
-    for (id, field, value) in [("5-0", "e", "{}"), ("1795400000000000-0", "e", "no json"), ("1795400000000001-0", "f", "v")] {
+    for (id, field, value) in
+        [("5-0", "e", "{}"), ("1795400000000000-0", "e", "no json"), ("1795400000000001-0", "f", "v")]
+    {
         ask::<()>(&mut connection, &["XADD", &outbox, id, field, value]).await;
     }
-    redis::cmd("XADD").arg(&outbox).arg("1795400000000002-0").arg(&b"\xff\xfe"[..]).arg(&b"\x00"[..])
-        .query_async::<()>(&mut connection).await.unwrap();
+    redis::cmd("XADD")
+        .arg(&outbox)
+        .arg("1795400000000002-0")
+        .arg(&b"\xff\xfe"[..])
+        .arg(&b"\x00"[..])
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
     cache.append(&draft()).await.unwrap();
     let taken = cache.take(2, Duration::from_secs(60), Duration::ZERO).await.unwrap();
     assert_eq!(taken.len(), 1, "a batch of nothing but garbage is followed by the next");

@@ -75,8 +75,10 @@ async fn an_entry_that_is_no_event_is_set_aside_and_the_rest_flows_on() {
     assert_eq!(taken.len(), 1, "a batch of nothing but garbage is followed by the next");
     let backlog = cache.backlog().await.unwrap();
     assert_eq!((backlog.refused, backlog.unconfirmed, backlog.kept), (3, 1, 1));
-    let kept: Vec<u8> =
-        sqlx::query_scalar("SELECT draft FROM token_outbox_refused WHERE time_us = 2").fetch_one(database.readers()).await.unwrap();
+    let kept: Vec<u8> = sqlx::query_scalar("SELECT draft FROM token_outbox_refused WHERE time_us = 2")
+        .fetch_one(database.readers())
+        .await
+        .unwrap();
     assert_eq!(kept, [0x00, 0xff], "it is kept as it was");
 }
 
