@@ -56,6 +56,14 @@ async fn refused_credentials_are_said_to_be_that() {
     assert!(said.contains("user or password") && !said.contains("wr0ng"), "{said}");
 }
 
+async fn declare_classic_queue(broker: &str, name: &str) {
+    let connection = lapin::Connection::connect(broker, lapin::ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let options = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(name.into(), options, lapin::types::FieldTable::default()).await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+}
+
 fn with_password(url: &url::Url, password: &str) -> String {
     let mut url = url.clone();
     url.set_password(Some(password)).unwrap();
@@ -65,7 +73,7 @@ fn with_password(url: &url::Url, password: &str) -> String {
 #[tokio::test]
 async fn a_queue_of_another_kind_is_named_with_what_to_do() {
     let vhost = Vhost::fresh().await;
-    testkit::servers::declare_classic_queue(&vhost.amqp_url(), "tokencache.activity-0").await;
+    declare_classic_queue(&vhost.amqp_url(), "tokencache.activity-0").await;
     let said = complaint(&on_log(&vhost.amqp_url()).run(&["topology", "--apply"]).await, 1);
     assert!(said.contains("tokencache.activity-0") && said.contains("another kind"), "{said}");
 }

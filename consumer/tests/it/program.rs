@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use common::log::{DeadLetters as _, ParkedLetter, RabbitMqLog, RabbitMqOptions};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -47,4 +48,10 @@ impl Servers {
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The dead letters on a broker, oldest first.
+pub(crate) async fn parked(broker: &str) -> Vec<ParkedLetter> {
+    let log = RabbitMqLog::connect(&RabbitMqOptions::new(broker.parse().unwrap())).unwrap();
+    log.peek(100).await.unwrap()
 }
