@@ -200,7 +200,6 @@ async fn a_private_rabbitmq_keeps_its_data_is_killed_paused_stopped_and_speaks_t
         plugins: vec!["rabbitmq_management".to_owned()],
         tls: Some(tls),
         config_lines,
-        ..Default::default()
     };
     let mut broker = PrivateRabbitMq::start(options).await;
 
