@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The web side: what writes the token cache, and what brings its events to the log.
+
+pub mod relay;

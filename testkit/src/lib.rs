@@ -2,6 +2,7 @@
 //!
 //! | module | gives |
 //! |---|---|
+//! | [`conformance`] | what every backend of a port has to do |
 //! | [`identity_provider`] | an OpenID provider that answers as Microsoft Entra ID does, with faults on demand |
 //! | [`servers`] | the shared RabbitMQ and Redis (a vhost, a key prefix per test) and private ones that may be killed |
 //! | [`certificates`] | a private certificate authority |
@@ -14,6 +15,7 @@
 //! The binary `testkit identity-provider` runs the provider on a port of its own.
 
 pub mod certificates;
+pub mod conformance;
 pub mod fault_proxy;
 pub mod identity_provider;
 pub mod python;

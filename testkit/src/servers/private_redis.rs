@@ -50,15 +50,8 @@ impl PrivateRedis {
     /// # Panics
     /// When `redis-server` is not installed or does not come up.
     pub async fn start(options: RedisOptions) -> Self {
-        let directory =
-            tempfile::tempdir().unwrap_or_else(|error| panic!("no directory for Redis: {error}"));
-        let mut redis = Self {
-            process: None,
-            options,
-            port: free_port(),
-            tls_port: free_port(),
-            directory,
-        };
+        let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("no directory for Redis: {error}"));
+        let mut redis = Self { process: None, options, port: free_port(), tls_port: free_port(), directory };
         redis.write_configuration();
         redis.start_again().await;
         redis
@@ -70,35 +63,22 @@ impl PrivateRedis {
     /// When it does not come up.
     pub async fn start_again(&mut self) {
         let mut command = Command::new("redis-server");
-        command
-            .arg(self.file("redis.conf"))
-            .current_dir(self.directory.path());
-        let process = self.process.insert(ServerProcess::start(
-            &mut command,
-            &self.directory.path().join("log"),
-        ));
+        command.arg(self.file("redis.conf")).current_dir(self.directory.path());
+        let process = self.process.insert(ServerProcess::start(&mut command, &self.directory.path().join("log")));
         let up = crate::wait::poll_within(BOOT, || {
             let ended = !process.is_running();
             let ready = process.log_tail().contains(READY);
             async move { (ended || ready).then_some(!ended) }
         });
         if up.await != Some(true) {
-            panic!(
-                "a private Redis did not come up; its log ends:\n{}",
-                process.log_tail()
-            );
+            panic!("a private Redis did not come up; its log ends:\n{}", process.log_tail());
         }
     }
 
     /// The URL of the plain listener, with the password if there is one.
     #[must_use]
     pub fn url(&self) -> String {
-        let password = self
-            .options
-            .password
-            .as_ref()
-            .map(|password| format!(":{password}@"))
-            .unwrap_or_default();
+        let password = self.options.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
         format!("redis://{password}127.0.0.1:{}", self.port)
     }
 
@@ -108,16 +88,8 @@ impl PrivateRedis {
     /// When the options have no TLS.
     #[must_use]
     pub fn tls_url(&self) -> String {
-        assert!(
-            self.options.tls.is_some(),
-            "this private Redis was started without TLS"
-        );
-        let password = self
-            .options
-            .password
-            .as_ref()
-            .map(|password| format!(":{password}@"))
-            .unwrap_or_default();
+        assert!(self.options.tls.is_some(), "this private Redis was started without TLS");
+        let password = self.options.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
         format!("rediss://{password}127.0.0.1:{}", self.tls_port)
     }
 
@@ -157,8 +129,7 @@ impl PrivateRedis {
     /// # Errors
     /// When the server refuses it, or does not answer within ten seconds.
     pub fn command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
-        let mut connection =
-            redis::Client::open(self.url())?.get_connection_with_timeout(PATIENCE)?;
+        let mut connection = redis::Client::open(self.url())?.get_connection_with_timeout(PATIENCE)?;
         connection.set_read_timeout(Some(PATIENCE))?;
         let (name, arguments) = words.split_first().unwrap_or((&"PING", &[]));
         redis::cmd(name).arg(arguments).query(&mut connection)
@@ -192,19 +163,9 @@ impl PrivateRedis {
         if options.appendonly {
             lines.extend(["appendonly yes".to_owned(), "appendfsync always".to_owned()]);
         }
-        lines.extend(
-            options
-                .maxmemory
-                .iter()
-                .map(|size| format!("maxmemory {size}")),
-        );
+        lines.extend(options.maxmemory.iter().map(|size| format!("maxmemory {size}")));
         match options.acl.is_empty() {
-            true => lines.extend(
-                options
-                    .password
-                    .iter()
-                    .map(|password| format!("requirepass {password}")),
-            ),
+            true => lines.extend(options.password.iter().map(|password| format!("requirepass {password}"))),
             false => lines.push(format!("aclfile {}", self.file("users.acl").display())),
         }
         lines.extend(options.tls.iter().flat_map(|tls| self.tls_lines(tls)));
@@ -218,20 +179,12 @@ impl PrivateRedis {
             format!("tls-ca-cert-file {}", tls.authority.display()),
             format!("tls-cert-file {}", tls.files.certificate.display()),
             format!("tls-key-file {}", tls.files.key.display()),
-            format!(
-                "tls-auth-clients {}",
-                if tls.requires_client_certificate {
-                    "yes"
-                } else {
-                    "no"
-                }
-            ),
+            format!("tls-auth-clients {}", if tls.requires_client_certificate { "yes" } else { "no" }),
         ]
     }
 }
 
 fn write(path: &Path, lines: &[String]) {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    std::fs::write(path, text)
-        .unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
 }

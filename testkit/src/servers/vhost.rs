@@ -67,11 +67,7 @@ impl Vhost {
 
     async fn make(broker: Url, admin: Admin) -> Self {
         let name = format!("test-{}", uuid::Uuid::now_v7().simple());
-        let vhost = Self {
-            name,
-            broker,
-            admin,
-        };
+        let vhost = Self { name, broker, admin };
         if let Err(reason) = vhost.declare().await {
             panic!("no vhost could be made for this test: {reason}");
         }
@@ -118,11 +114,7 @@ impl Drop for Vhost {
 /// Starts the command and does not wait: it takes seconds, and goes on when the test's process has ended.
 fn delete_by_command(name: &str) -> Result<(), String> {
     let mut command = Command::new("rabbitmqctl");
-    let silent = command
-        .args(["delete_vhost", name])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let silent = command.args(["delete_vhost", name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = silent.spawn().map_err(|error| error.to_string())?;
     std::thread::spawn(move || child.wait());
     Ok(())
@@ -132,15 +124,11 @@ fn delete_by_command(name: &str) -> Result<(), String> {
 fn delete_over_http(api: &Url, name: &str) -> Result<(), String> {
     let (api, path) = (api.clone(), format!("api/vhosts/{name}"));
     let caller = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         runtime.block_on(call(&api, Method::DELETE, &path, json!({})))
     });
-    caller
-        .join()
-        .unwrap_or_else(|_| Err("the calling thread panicked".to_owned()))
+    caller.join().unwrap_or_else(|_| Err("the calling thread panicked".to_owned()))
 }
 
 async fn find_admin(broker: &Url) -> Admin {
@@ -169,12 +157,7 @@ fn admin_url(broker: &Url) -> Url {
     url
 }
 
-async fn call(
-    api: &Url,
-    method: Method,
-    path: &str,
-    body: serde_json::Value,
-) -> Result<(), String> {
+async fn call(api: &Url, method: Method, path: &str, body: serde_json::Value) -> Result<(), String> {
     let url = api.join(path).map_err(|error| error.to_string())?;
     let client = reqwest::Client::builder().timeout(PATIENCE).build();
     let client = client.map_err(|error| error.to_string())?;
@@ -182,31 +165,20 @@ async fn call(
     let answer = answer.map_err(|error| error.without_url().to_string())?;
     match answer.status() {
         status if status.is_success() => Ok(()),
-        status => Err(format!(
-            "the management HTTP API answered {status} to {path}"
-        )),
+        status => Err(format!("the management HTTP API answered {status} to {path}")),
     }
 }
 
 fn rabbitmqctl(arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new("rabbitmqctl")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output();
+    let output = Command::new("rabbitmqctl").args(arguments).stdin(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(complaint(arguments, &output)),
-        Err(error) => Err(format!(
-            "rabbitmqctl does not start ({error}), and no management HTTP API answers"
-        )),
+        Err(error) => Err(format!("rabbitmqctl does not start ({error}), and no management HTTP API answers")),
     }
 }
 
 fn complaint(arguments: &[&str], output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    format!(
-        "rabbitmqctl {} failed: {}",
-        arguments.join(" "),
-        text.trim()
-    )
+    format!("rabbitmqctl {} failed: {}", arguments.join(" "), text.trim())
 }

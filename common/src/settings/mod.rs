@@ -1,0 +1,246 @@
+//! What every command of both binaries is told: where the log, the index and the token cache are.
+//!
+//! The one place that reads the environment; each setting is a flag or a variable, and the flag wins.
+
+mod duration;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+pub use duration::{InvalidMoment, moment, span};
+
+use crate::backend::{InvalidServerUrl, ServerUrl, TlsFiles};
+use crate::event::{KeyTooShort, UsernameKey, UsernamePolicy};
+use crate::token_cache::Layout;
+
+/// The file everything lives in where no URL is given.
+pub const DEFAULT_URL: &str = "sqlite://token-activity.sqlite";
+
+/// Where the three ports are. A URL may hold a password, so give it by the environment rather than by a flag.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Servers")]
+pub struct Connections {
+    /// The log: amqp://, amqps:// (RabbitMQ) or sqlite://FILE [default: sqlite://token-activity.sqlite]
+    #[arg(long, env = "ACTIVITY_LOG_URL", hide_env_values = true, value_name = "URL", global = true, value_parser = secret)]
+    log_url: Option<SecretString>,
+    /// The activity index: redis://, rediss:// or sqlite://FILE [default: sqlite://token-activity.sqlite]
+    #[arg(long, env = "ACTIVITY_INDEX_URL", hide_env_values = true, value_name = "URL", global = true, value_parser = secret)]
+    index_url: Option<SecretString>,
+    /// The token cache and its outbox: redis://, rediss:// or sqlite://FILE [default: sqlite://token-activity.sqlite]
+    #[arg(long, env = "TOKEN_CACHE_URL", hide_env_values = true, value_name = "URL", global = true, value_parser = secret)]
+    cache_url: Option<SecretString>,
+    /// How many partitions a log that is not declared yet gets, 1 to 64
+    #[arg(long, env = "ACTIVITY_LOG_PARTITIONS", default_value_t = 1, value_name = "N", global = true,
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub log_partitions: u32,
+    /// What the keys of the index begin with
+    #[arg(long, env = "ACTIVITY_INDEX_PREFIX", default_value = "activity:", value_name = "TEXT", global = true)]
+    pub index_prefix: String,
+    /// What the keys of the token cache begin with (the InstanceName of the .NET cache)
+    #[arg(long, env = "TOKEN_CACHE_INSTANCE_NAME", default_value = "tokencache:", value_name = "TEXT", global = true)]
+    pub cache_instance_name: String,
+    /// How blobs are laid out in Redis: aspnet (a hash, as the .NET cache writes it) or string (a plain value)
+    #[arg(long, env = "TOKEN_CACHE_LAYOUT", default_value = "aspnet", global = true)]
+    pub cache_layout: Layout,
+    /// PEM file of a private CA for amqps:// and rediss://
+    #[arg(long, env = "TLS_CA_FILE", value_name = "FILE", global = true)]
+    tls_ca_file: Option<PathBuf>,
+    /// PEM file of this client's certificate chain
+    #[arg(long, env = "TLS_CLIENT_CERTIFICATE_FILE", value_name = "FILE", global = true)]
+    tls_client_certificate_file: Option<PathBuf>,
+    /// PEM file of this client's private key
+    #[arg(long, env = "TLS_CLIENT_KEY_FILE", value_name = "FILE", global = true)]
+    tls_client_key_file: Option<PathBuf>,
+}
+
+/// Takes a text as it is. A wrong one is refused later, by a message that does not repeat it as clap's would.
+#[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(text.into())
+}
+
+/// Settings that do not fit. The texts never repeat a value that may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A URL cannot be read.
+    #[error("{setting} {source}")]
+    Url {
+        /// The flag and the variable.
+        setting: &'static str,
+        /// Why.
+        source: InvalidServerUrl,
+    },
+    /// A URL names a kind of server that this port does not run on.
+    #[error("{setting} has the scheme {scheme}://; give {allowed}")]
+    Scheme {
+        /// The flag and the variable.
+        setting: &'static str,
+        /// The scheme.
+        scheme: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// See [`KeyTooShort`].
+    #[error("--username-key-file (USERNAME_KEY_FILE): {0}")]
+    UsernameKey(#[from] KeyTooShort),
+    /// The key file is not given or cannot be read.
+    #[error("--usernames hashed needs --username-key-file (USERNAME_KEY_FILE), a readable file of random bytes")]
+    UsernameKeyFile(#[source] Option<std::io::Error>),
+}
+
+const LOG: (&str, &[&str], &str) =
+    ("--log-url (ACTIVITY_LOG_URL)", &["amqp", "amqps", "sqlite"], "amqp://, amqps:// or sqlite://");
+const INDEX: (&str, &[&str], &str) =
+    ("--index-url (ACTIVITY_INDEX_URL)", &["redis", "rediss", "sqlite"], "redis://, rediss:// or sqlite://");
+const CACHE: (&str, &[&str], &str) =
+    ("--cache-url (TOKEN_CACHE_URL)", &["redis", "rediss", "sqlite"], "redis://, rediss:// or sqlite://");
+
+impl Connections {
+    /// The log's address.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn log_url(&self) -> Result<ServerUrl, SettingsError> {
+        checked(self.log_url.as_ref(), LOG)
+    }
+
+    /// The index's address.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn index_url(&self) -> Result<ServerUrl, SettingsError> {
+        checked(self.index_url.as_ref(), INDEX)
+    }
+
+    /// The token cache's address.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn cache_url(&self) -> Result<ServerUrl, SettingsError> {
+        checked(self.cache_url.as_ref(), CACHE)
+    }
+
+    /// The same settings, with every port that is not given in the one file at `url`.
+    pub fn or_all_in(mut self, url: &str) -> Self {
+        for setting in [&mut self.log_url, &mut self.index_url, &mut self.cache_url] {
+            setting.get_or_insert_with(|| url.into());
+        }
+        self
+    }
+
+    /// The files for TLS.
+    pub fn tls(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.tls_ca_file.clone(),
+            client_certificate: self.tls_client_certificate_file.clone(),
+            client_key: self.tls_client_key_file.clone(),
+        }
+    }
+}
+
+fn checked(
+    given: Option<&SecretString>,
+    (setting, schemes, allowed): (&'static str, &[&str], &'static str),
+) -> Result<ServerUrl, SettingsError> {
+    let text = given.map_or(DEFAULT_URL, |secret| secret.expose_secret());
+    let url: ServerUrl = text.parse().map_err(|source| SettingsError::Url { setting, source })?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(SettingsError::Scheme { setting, scheme: url.scheme().to_owned(), allowed });
+    }
+    Ok(url)
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("log", &self.log_url().ok())
+            .field("index", &self.index_url().ok())
+            .field("cache", &self.cache_url().ok())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much of a username leaves the web side.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Usernames")]
+pub struct UsernameSettings {
+    /// What events and the index hold of usernames
+    #[arg(long, env = "USERNAMES", default_value = "plain", global = true)]
+    usernames: UsernameForm,
+    /// File of at least 16 random bytes, the key of hashed usernames; the same for all apps and workers
+    #[arg(long, env = "USERNAME_KEY_FILE", value_name = "FILE", global = true)]
+    username_key_file: Option<PathBuf>,
+}
+
+/// What is written of a username.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UsernameForm {
+    /// As the blob holds it.
+    Plain,
+    /// Its HMAC-SHA-256.
+    Hashed,
+    /// Nothing.
+    Omitted,
+}
+
+impl UsernameSettings {
+    /// The policy that is set.
+    ///
+    /// # Errors
+    /// [`SettingsError`]: no key, or one that is too short.
+    pub fn policy(&self) -> Result<UsernamePolicy, SettingsError> {
+        match self.usernames {
+            UsernameForm::Plain => Ok(UsernamePolicy::Plain),
+            UsernameForm::Omitted => Ok(UsernamePolicy::Omitted),
+            UsernameForm::Hashed => Ok(UsernamePolicy::Hashed(UsernameKey::new(self.read_key()?)?)),
+        }
+    }
+
+    fn read_key(&self) -> Result<Vec<u8>, SettingsError> {
+        let path = self.username_key_file.as_ref().ok_or(SettingsError::UsernameKeyFile(None))?;
+        std::fs::read(path).map_err(|error| SettingsError::UsernameKeyFile(Some(error)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Program {
+        #[command(flatten)]
+        connections: Connections,
+    }
+
+    fn given(flags: &[&str]) -> Connections {
+        Program::try_parse_from(std::iter::once(&"program").chain(flags)).unwrap().connections
+    }
+
+    #[test]
+    fn without_a_url_everything_lives_in_one_file() {
+        let connections = given(&[]).or_all_in("sqlite:///tmp/demo.sqlite");
+        assert_eq!(connections.log_url().unwrap().to_string(), "sqlite:///tmp/demo.sqlite");
+        assert_eq!(given(&[]).index_url().unwrap().to_string(), DEFAULT_URL);
+    }
+
+    #[test]
+    fn a_url_of_the_wrong_kind_is_refused_by_the_name_of_its_setting() {
+        let error = given(&["--log-url", "redis://h"]).log_url().unwrap_err().to_string();
+        assert_eq!(error, "--log-url (ACTIVITY_LOG_URL) has the scheme redis://; give amqp://, amqps:// or sqlite://");
+        let error = given(&["--cache-url", "user:s3cret@host"]).cache_url().unwrap_err().to_string();
+        assert!(error.starts_with("--cache-url (TOKEN_CACHE_URL) is not a URL"), "{error}");
+        assert!(!error.contains("s3cret"));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let connections = given(&["--log-url", "amqp://u:s3cret@h/v"]);
+        assert!(!format!("{connections:?}").contains("s3cret"));
+    }
+}

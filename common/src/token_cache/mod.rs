@@ -1,0 +1,12 @@
+//! The token cache: one MSAL blob per user, and the outbox that is written with it.
+
+pub mod msal;
+mod port;
+mod redis;
+mod sqlite;
+
+pub use port::{
+    Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
+};
+pub use redis::{Layout, RedisTokenCache, RedisTokenCacheOptions, UnknownLayout};
+pub use sqlite::{SqliteTokenCache, SqliteTokenCacheOptions};

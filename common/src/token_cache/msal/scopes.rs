@@ -1,0 +1,50 @@
+//! Scopes: space-separated sets compared without regard to case.
+
+/// Scopes every sign-in asks for; they say nothing about which API a token is for.
+const OIDC: [&str; 3] = ["openid", "profile", "offline_access"];
+
+/// The scopes of a `target`.
+pub(super) fn split(target: &str) -> impl Iterator<Item = &str> {
+    target.split(' ').filter(|scope| !scope.is_empty())
+}
+
+pub(super) fn is_oidc(scope: &str) -> bool {
+    OIDC.iter().any(|oidc| oidc.eq_ignore_ascii_case(scope))
+}
+
+/// Whether a target is for no API at all.
+pub(super) fn is_only_oidc(target: &str) -> bool {
+    split(target).all(is_oidc)
+}
+
+/// Whether a target grants every requested scope; the OpenID Connect scopes of the request do not count.
+pub(super) fn covers(target: &str, requested: &[&str]) -> bool {
+    requested
+        .iter()
+        .flat_map(|scopes| split(scopes))
+        .filter(|scope| !is_oidc(scope))
+        .all(|scope| contains(target, scope))
+}
+
+/// Lower-cased, sorted, without duplicates: equal for targets that hold the same scopes.
+pub(super) fn canonical(target: &str) -> String {
+    let mut scopes: Vec<String> = split(target).map(str::to_lowercase).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes.join(" ")
+}
+
+/// What makes two targets compete: the scopes they must not share, lower-cased.
+///
+/// Those are the API's scopes; of a target that has none, the whole of it, so that two tokens of a plain OpenID
+/// provider do compete with one another and not with an API's.
+pub(super) fn competing(target: &str) -> Vec<String> {
+    if is_only_oidc(target) {
+        return vec![canonical(target)];
+    }
+    split(target).filter(|scope| !is_oidc(scope)).map(str::to_lowercase).collect()
+}
+
+fn contains(target: &str, scope: &str) -> bool {
+    split(target).any(|granted| granted.eq_ignore_ascii_case(scope))
+}

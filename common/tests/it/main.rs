@@ -1,0 +1,6 @@
+//! What `common` does against real servers and real files. A test whose server is missing fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod event;
+mod log;
+mod token_cache;

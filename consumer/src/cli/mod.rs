@@ -1,0 +1,51 @@
+//! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
+
+mod account;
+mod project;
+mod query;
+mod topology;
+
+use clap::{Parser, Subcommand};
+use common::backends::Backends;
+use common::program::{self, Outcome};
+use common::settings::{Connections, UsernameSettings};
+use common::telemetry::LogSettings;
+
+/// The read side: projects the log of activity events into an index, and answers from it.
+#[derive(Parser)]
+#[command(name = "consumer", version, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    connections: Connections,
+    #[command(flatten)]
+    usernames: UsernameSettings,
+    #[command(flatten)]
+    logs: LogSettings,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Follow the log and keep the index up to date
+    Project(project::Project),
+    /// List accounts of the index
+    Query(query::Query),
+    /// Look at one account
+    Account(account::Account),
+    /// Show the exchange, streams and queues of the log, or declare them
+    Topology(topology::Topology),
+}
+
+impl Cli {
+    pub(crate) async fn run(self) -> anyhow::Result<Outcome> {
+        self.logs.start()?;
+        let backends = Backends::new(self.connections);
+        match self.command {
+            Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
+            Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
+            Command::Account(command) => command.run(&backends).await,
+            Command::Topology(command) => command.run(&backends).await,
+        }
+    }
+}

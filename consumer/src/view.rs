@@ -1,0 +1,146 @@
+//! How an account of the index is shown: the fields of its JSON, and the columns of its table.
+
+use common::account::{CacheKey, ClientId, Environment, HomeAccountId, ObjectId, TenantId, Username};
+use common::event::{ErrorCode, FailureReason, Properties};
+use common::index::{AccountActivity, AccountState};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// One account as JSON. Times are RFC 3339, expiries Unix seconds.
+#[derive(Serialize)]
+pub(crate) struct AccountView<'a> {
+    cache_key: &'a CacheKey,
+    home_account_id: Option<&'a HomeAccountId>,
+    object_id: Option<&'a ObjectId>,
+    tenant_id: Option<&'a TenantId>,
+    environment: Option<&'a Environment>,
+    client_id: Option<&'a ClientId>,
+    username: Option<&'a Username>,
+    access_token_expires_on: Option<i64>,
+    refresh_token_expires_on: Option<i64>,
+    has_refresh_token: Option<bool>,
+    properties: Option<&'a Properties>,
+    last_activity: Option<Timestamp>,
+    last_hydration: Option<Timestamp>,
+    state: AccountState,
+    failure: Option<FailureView<'a>>,
+    removed_at: Option<Timestamp>,
+}
+
+/// The failure in force.
+#[derive(Serialize)]
+struct FailureView<'a> {
+    reason: FailureReason,
+    error: Option<&'a ErrorCode>,
+    suberror: Option<&'a ErrorCode>,
+    at: Timestamp,
+    retry_after: Option<i64>,
+}
+
+impl<'a> AccountView<'a> {
+    pub(crate) fn of(account: &'a AccountActivity) -> Self {
+        let details = account.details.as_ref().map(|register| &register.value);
+        Self {
+            cache_key: &account.cache_key,
+            home_account_id: details.map(|d| &d.home_account_id),
+            object_id: details.and_then(|d| d.object_id.as_ref()),
+            tenant_id: details.and_then(|d| d.tenant_id.as_ref()),
+            environment: details.map(|d| &d.environment),
+            client_id: details.map(|d| &d.client_id),
+            username: details.and_then(|d| d.username.as_ref()),
+            access_token_expires_on: details.and_then(|d| d.access_token_expires_on),
+            refresh_token_expires_on: details.and_then(|d| d.refresh_token_expires_on),
+            has_refresh_token: details.map(|d| d.has_refresh_token),
+            properties: details.map(|d| &d.properties),
+            last_activity: account.last_activity,
+            last_hydration: account.last_hydration,
+            state: account.state(),
+            failure: FailureView::in_force(account),
+            removed_at: account.removed_at,
+        }
+    }
+
+    /// The headings of [`row`](Self::row).
+    pub(crate) const HEADINGS: [&'static str; 6] =
+        ["USER", "CACHE KEY", "STATE", "LAST ACTIVITY", "TOKEN EXPIRES", "REFRESH TOKEN"];
+
+    pub(crate) fn row(&self) -> Vec<String> {
+        vec![
+            shown(self.username),
+            self.cache_key.to_string(),
+            self.state_in_words(),
+            whole_seconds(self.last_activity),
+            unix_seconds(self.access_token_expires_on),
+            self.has_refresh_token.map_or("-", |has| if has { "yes" } else { "no" }).to_owned(),
+        ]
+    }
+
+    /// Every field with its name, for one account.
+    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = vec![
+            ("cache key", self.cache_key.to_string()),
+            ("home account id", shown(self.home_account_id)),
+            ("object id", shown(self.object_id)),
+            ("tenant id", shown(self.tenant_id)),
+            ("environment", shown(self.environment)),
+            ("client id", shown(self.client_id)),
+            ("username", shown(self.username)),
+            ("state", self.state_in_words()),
+            ("last activity", shown(self.last_activity)),
+            ("last hydration", shown(self.last_hydration)),
+            ("removed at", shown(self.removed_at)),
+            ("access token expires", unix_seconds(self.access_token_expires_on)),
+            ("refresh token expires", unix_seconds(self.refresh_token_expires_on)),
+            ("has refresh token", shown(self.has_refresh_token)),
+        ];
+        if let Some(properties) = self.properties.filter(|p| !p.is_empty()) {
+            fields.push(("properties", properties.to_json()));
+        }
+        fields
+    }
+
+    fn state_in_words(&self) -> String {
+        let state = match self.state {
+            AccountState::Ready => "ready",
+            AccountState::BackingOff => "backing off",
+            AccountState::Parked => "parked",
+            AccountState::Removed => "removed",
+        };
+        match &self.failure {
+            Some(failure) => format!("{state}: {}", failure.in_words()),
+            None => state.to_owned(),
+        }
+    }
+}
+
+impl<'a> FailureView<'a> {
+    fn in_force(account: &'a AccountActivity) -> Option<Self> {
+        let register = account.failure_in_force()?;
+        let failure = &register.value;
+        Some(Self {
+            reason: failure.reason,
+            error: failure.error.as_ref(),
+            suberror: failure.suberror.as_ref(),
+            at: register.stamp.time(),
+            retry_after: failure.retry_after,
+        })
+    }
+
+    fn in_words(&self) -> String {
+        let codes = [self.error, self.suberror].into_iter().flatten().map(ErrorCode::as_str);
+        let words: Vec<&str> = std::iter::once(self.reason.as_str()).chain(codes).collect();
+        words.join(" ")
+    }
+}
+
+fn shown<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn whole_seconds(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| format!("{time:.0}"))
+}
+
+fn unix_seconds(seconds: Option<i64>) -> String {
+    whole_seconds(seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()))
+}
