@@ -2,13 +2,23 @@
 //!
 //! | module | gives |
 //! |---|---|
+//! | [`conformance`] | what every backend of a port has to do |
 //! | [`identity_provider`] | an OpenID provider that answers as Microsoft Entra ID does, with faults on demand |
 //! | [`servers`] | the shared RabbitMQ and Redis (a vhost, a key prefix per test) and private ones that may be killed |
+//! | [`certificates`] | a private certificate authority |
+//! | [`fault_proxy`] | a TCP proxy that delays, stalls, resets, cuts |
+//! | [`python`] | the interpreter with MSAL for Python, and users signed in by it |
 //! | [`wait_until`], [`wait_for`] | waiting for a condition with a bound, instead of sleeping |
 //!
 //! Outside [`identity_provider`], failures are panics with a text that says what to do: a test without its server fails.
+//!
+//! The binary `testkit identity-provider` runs the provider on a port of its own.
 
+pub mod certificates;
+pub mod conformance;
+pub mod fault_proxy;
 pub mod identity_provider;
+pub mod python;
 pub mod servers;
 mod wait;
 

@@ -44,7 +44,8 @@ where
     }
 }
 
-async fn poll_within<C, F, T>(limit: Duration, mut question: C) -> Option<T>
+/// The answer, or none when `limit` passes first.
+pub(crate) async fn poll_within<C, F, T>(limit: Duration, mut question: C) -> Option<T>
 where
     C: FnMut() -> F,
     F: Future<Output = Option<T>>,

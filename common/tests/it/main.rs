@@ -3,3 +3,5 @@
 
 mod event;
 mod identity;
+mod log;
+mod token_cache;

@@ -1,8 +1,8 @@
 //! Client assertions (`private_key_jwt`): a key registered for a client and the check of a token signed with it.
 
-use ring::signature::{
-    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
-};
+use std::time::Duration;
+
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents};
 use rsa::RsaPublicKey;
 use rsa::pkcs8::DecodePublicKey as _;
 use rsa::traits::PublicKeyParts as _;
@@ -20,7 +20,7 @@ use super::keys::decode;
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// How far a client's clock may be ahead.
-const CLOCK_SKEW_SECONDS: u64 = 300;
+const CLOCK_SKEW_SECONDS: f64 = 300.0;
 
 /// A public RSA key registered for a client's assertions (RS256 or PS256).
 #[derive(Debug, Clone)]
@@ -50,10 +50,7 @@ impl AssertionKey {
             true => key_of_certificate(pem)?,
             false => RsaPublicKey::from_public_key_pem(pem)?,
         };
-        Ok(Self {
-            modulus: key.n().to_bytes_be(),
-            exponent: key.e().to_bytes_be(),
-        })
+        Ok(Self { modulus: key.n().to_bytes_be(), exponent: key.e().to_bytes_be() })
     }
 
     fn verify(&self, token: &str) -> Option<Value> {
@@ -64,24 +61,16 @@ impl AssertionKey {
             "PS256" => &RSA_PSS_2048_8192_SHA256,
             _ => return None,
         };
-        let public = RsaPublicKeyComponents {
-            n: &self.modulus,
-            e: &self.exponent,
-        };
+        let public = RsaPublicKeyComponents { n: &self.modulus, e: &self.exponent };
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        public
-            .verify(algorithm, signed.as_bytes(), &signature)
-            .ok()?;
+        public.verify(algorithm, signed.as_bytes(), &signature).ok()?;
         decode(claims)
     }
 }
 
 fn key_of_certificate(pem: &str) -> Result<RsaPublicKey, AssertionKeyError> {
     let certificate = Certificate::from_pem(pem)?;
-    let public = certificate
-        .tbs_certificate
-        .subject_public_key_info
-        .to_der()?;
+    let public = certificate.tbs_certificate.subject_public_key_info.to_der()?;
     Ok(RsaPublicKey::from_public_key_der(&public)?)
 }
 
@@ -104,23 +93,13 @@ pub(super) fn check(
     audiences: &[String],
     now: u64,
 ) -> Result<(), AssertionFault> {
-    let claims = keys
-        .iter()
-        .find_map(|key| key.verify(assertion))
-        .ok_or(AssertionFault::Signature)?;
-    let names = |claim: &str| {
-        claims[claim]
-            .as_str()
-            .is_some_and(|id| id.eq_ignore_ascii_case(client_id))
-    };
+    let claims = keys.iter().find_map(|key| key.verify(assertion)).ok_or(AssertionFault::Signature)?;
+    let names = |claim: &str| claims[claim].as_str().is_some_and(|id| id.eq_ignore_ascii_case(client_id));
     if !names("iss") || !names("sub") {
         return Err(AssertionFault::Issuer);
     }
     let audience = claims["aud"].as_str().unwrap_or_default();
-    if !audiences
-        .iter()
-        .any(|accepted| audience.ends_with(accepted))
-    {
+    if !audiences.iter().any(|accepted| audience.ends_with(accepted)) {
         return Err(AssertionFault::Audience);
     }
     match is_current(&claims, now) || is_current(&claims, system_time().as_secs()) {
@@ -130,7 +109,9 @@ pub(super) fn check(
 }
 
 fn is_current(claims: &Value, now: u64) -> bool {
-    let expires = claims["exp"].as_u64().unwrap_or_default();
-    let begins = claims["nbf"].as_u64().unwrap_or_default();
+    // Seconds may have a fraction: MSAL for Python writes one.
+    let seconds = |claim: &str| claims[claim].as_f64().unwrap_or_default();
+    let (expires, begins) = (seconds("exp"), seconds("nbf"));
+    let now = Duration::from_secs(now).as_secs_f64();
     now < expires && begins <= now + CLOCK_SKEW_SECONDS
 }

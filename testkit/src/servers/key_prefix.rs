@@ -9,7 +9,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const KEYS_PER_SCAN: usize = 1_000;
 
 /// A prefix no other test uses, ending in `:`. Dropping it removes every key that contains it.
-#[derive(Debug)]
 pub struct KeyPrefix {
     redis: Url,
     prefix: String,

@@ -7,9 +7,17 @@
 //! | `TEST_REDIS_URL` | `redis://127.0.0.1:6379` |
 
 mod key_prefix;
+mod private_rabbitmq;
+mod private_redis;
+mod process;
 mod shared;
+mod tls;
 mod vhost;
 
 pub use key_prefix::KeyPrefix;
+pub use private_rabbitmq::{PrivateRabbitMq, RabbitMqOptions};
+pub use private_redis::{PrivateRedis, RedisOptions};
+pub(crate) use process::free_port;
 pub use shared::{amqp_url, redis_url};
+pub use tls::ServerTls;
 pub use vhost::Vhost;

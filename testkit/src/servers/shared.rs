@@ -1,7 +1,9 @@
 //! Addresses of the shared servers, checked once per process.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use url::Url;
@@ -29,12 +31,8 @@ pub async fn amqp_url() -> Url {
 /// When nothing listens there, or `TEST_REDIS_URL` is not a URL.
 pub async fn redis_url() -> Url {
     static CHECKED: OnceCell<Url> = OnceCell::const_new();
-    let address = Address {
-        server: "Redis",
-        variable: "TEST_REDIS_URL",
-        default: "redis://127.0.0.1:6379",
-        default_port: 6379,
-    };
+    let address =
+        Address { server: "Redis", variable: "TEST_REDIS_URL", default: "redis://127.0.0.1:6379", default_port: 6379 };
     CHECKED.get_or_init(|| address.checked()).await.clone()
 }
 
@@ -73,5 +71,35 @@ async fn reach(host: &str, port: u16) -> Result<(), String> {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+/// Says something to a loopback port, and returns the first bytes of the answer.
+pub(super) async fn say(port: u16, words: &[u8]) -> Option<Vec<u8>> {
+    let talk = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.write_all(words).await?;
+        let mut answer = vec![0; 64];
+        let length = stream.read(&mut answer).await?;
+        answer.truncate(length);
+        std::io::Result::Ok(answer)
+    };
+    tokio::time::timeout(PATIENCE, talk).await.ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "no Redis answers at 127.0.0.1:1")]
+    async fn a_server_that_does_not_answer_fails_the_test() {
+        let address = Address {
+            server: "Redis",
+            variable: "TEST_ADDRESS_THAT_NOBODY_SETS",
+            default: "redis://127.0.0.1:1",
+            default_port: 6379,
+        };
+        address.checked().await;
     }
 }
