@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod event;
+mod identity;
 mod index;
 mod log;
 mod token_cache;
