@@ -67,7 +67,12 @@ impl Progress {
 }
 
 /// Runs the load until it is done or `shutdown` is cancelled; a write that has begun is finished.
-pub async fn run(load: Load, adapter: TokenCacheAdapter, progress: &Progress, shutdown: CancellationToken) -> LoadReport {
+pub async fn run(
+    load: Load,
+    adapter: TokenCacheAdapter,
+    progress: &Progress,
+    shutdown: CancellationToken,
+) -> LoadReport {
     let started = Instant::now();
     let (finished, mut results) = mpsc::channel(load.concurrency.max(1));
     let writers = tokio::spawn(start_writes(load, adapter, finished, shutdown));

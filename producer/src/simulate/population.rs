@@ -121,8 +121,7 @@ fn fake_token(bytes: usize) -> String {
 mod tests {
     use super::*;
 
-    const POPULATION: Population =
-        Population { seed: 7, tenants: 3, access_token_lifetime: Duration::from_secs(3600) };
+    const POPULATION: Population = Population { seed: 7, tenants: 3, access_token_lifetime: Duration::from_secs(3600) };
 
     #[test]
     fn a_number_is_always_the_same_user_and_another_number_another() {
