@@ -1,5 +1,7 @@
 //! The words for whose cache it is: identifiers that are validated once, when they are made.
 
+use uuid::Uuid;
+
 /// Why a text was refused as an identifier. It never repeats the text itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
@@ -126,6 +128,13 @@ identifier!(
     Username,
     320
 );
+
+impl CacheKey {
+    /// The key of a signed-in user's cache: the home account id of GUIDs, `uid.utid`.
+    pub fn of_user(object_id: Uuid, tenant_id: Uuid) -> Self {
+        Self(format!("{object_id}.{tenant_id}"))
+    }
+}
 
 impl HomeAccountId {
     /// The `uid` and `utid` halves, where the id has the two.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
-use crate::index::{ActivityStore, SqliteIndex};
-use crate::log::{ActivityLog, DeadLetters, LogError, SqliteLog};
+use crate::index::{ActivityStore, RedisIndex, SqliteIndex};
+use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions};
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
@@ -74,7 +74,11 @@ impl Backends {
     /// [`OpenError`].
     pub async fn log(&self) -> Result<Log, OpenError> {
         let url = self.settings.log_url()?;
-        let log = SqliteLog::open(self.database(&url).await?, self.settings.log_partitions).await?;
+        if url.scheme() == "sqlite" {
+            let log = SqliteLog::open(self.database(&url).await?, self.settings.log_partitions).await?;
+            return Ok(Log { log: Arc::new(log.clone()), dead_letters: Arc::new(log) });
+        }
+        let log = self.rabbitmq(url)?;
         Ok(Log { log: Arc::new(log.clone()), dead_letters: Arc::new(log) })
     }
 
@@ -83,7 +87,17 @@ impl Backends {
     /// # Errors
     /// [`OpenError`].
     pub async fn declare_log(&self) -> Result<(), OpenError> {
-        self.log().await.map(drop)
+        let url = self.settings.log_url()?;
+        if url.scheme() == "sqlite" {
+            return self.log().await.map(drop);
+        }
+        Ok(self.rabbitmq(url)?.declare().await?)
+    }
+
+    fn rabbitmq(&self, url: ServerUrl) -> Result<RabbitMqLog, BackendError> {
+        let topology = TopologyOptions { partitions: self.settings.log_partitions, ..TopologyOptions::default() };
+        let options = RabbitMqOptions { tls: self.settings.tls(), topology, ..RabbitMqOptions::new(url) };
+        RabbitMqLog::connect(&options)
     }
 
     /// The activity index.
@@ -92,7 +106,10 @@ impl Backends {
     /// [`OpenError`].
     pub async fn index(&self) -> Result<Arc<dyn ActivityStore>, OpenError> {
         let url = self.settings.index_url()?;
-        Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?))
+        if url.scheme() == "sqlite" {
+            return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
+        }
+        Ok(Arc::new(RedisIndex::open(self.redis(&url)?, &self.settings.index_prefix).await?))
     }
 
     /// The token cache with its outbox.

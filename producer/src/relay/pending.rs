@@ -80,3 +80,108 @@ impl Pending {
         Some(Batch { ids, events, room })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use common::account::CacheKey;
+    use common::event::{AccountHint, Activity, EventDraft, EventSource};
+    use jiff::Timestamp;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const SETTINGS: RelaySettings = RelaySettings {
+        max_age: Duration::from_millis(2),
+        batch_events: 10,
+        outstanding_batches: 3,
+        held_events: 100,
+        visibility: Duration::from_secs(30),
+        grace: Duration::from_secs(600),
+        trim_every: Duration::from_secs(30),
+        rewind_every: Duration::from_secs(30),
+        shutdown_grace: Duration::from_secs(10),
+        retry: common::retry::RetryDelays {
+            first: Duration::from_millis(50),
+            longest: Duration::from_secs(2),
+            refused: Duration::from_secs(15),
+        },
+    };
+
+    fn taken(count: usize, room: &Arc<Semaphore>) -> Taken {
+        let source = EventSource::new("/apps/test").unwrap();
+        let key = CacheKey::new("key").unwrap();
+        let entry = |number: usize| OutboxEntry {
+            id: EntryId::new(number.to_string()),
+            event: EventDraft::new(source.clone(), key.clone(), Activity::Removed(AccountHint::default()))
+                .at(Timestamp::UNIX_EPOCH),
+        };
+        let room = Arc::clone(room).try_acquire_many_owned(u32::try_from(count).unwrap()).unwrap();
+        Taken { entries: (0..count).map(entry).collect(), room }
+    }
+
+    fn sizes(pending: &mut Pending, now: Instant, outstanding: usize) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while let Some(batch) = pending.next_due(now, outstanding + sizes.len(), &SETTINGS) {
+            sizes.push(batch.ids.len());
+        }
+        sizes
+    }
+
+    #[test]
+    fn what_comes_while_nothing_is_under_way_goes_at_once() {
+        let (room, now) = (Arc::new(Semaphore::new(100)), Instant::now());
+        let mut pending = Pending::default();
+        pending.push(taken(3, &room), now);
+        assert_eq!(sizes(&mut pending, now, 0), [3]);
+        assert!(pending.is_empty());
+        assert_eq!(room.available_permits(), 100, "the room went with the batch");
+    }
+
+    #[test]
+    fn what_comes_while_an_append_is_under_way_waits_for_others_but_not_long() {
+        let (room, now) = (Arc::new(Semaphore::new(100)), Instant::now());
+        let mut pending = Pending::default();
+        pending.push(taken(3, &room), now);
+        assert_eq!(sizes(&mut pending, now, 1), [0; 0]);
+        pending.push(taken(4, &room), now + SETTINGS.max_age / 2);
+        assert_eq!(pending.due_at(&SETTINGS), Some(now + SETTINGS.max_age));
+        assert_eq!(sizes(&mut pending, now + SETTINGS.max_age, 1), [7]);
+    }
+
+    #[test]
+    fn a_full_batch_does_not_wait() {
+        let (room, now) = (Arc::new(Semaphore::new(100)), Instant::now());
+        let mut pending = Pending::default();
+        pending.push(taken(23, &room), now);
+        assert_eq!(sizes(&mut pending, now, 1), [10, 10], "the rest is not full and not old");
+        assert_eq!(sizes(&mut pending, now, 0), [3], "and goes when nothing is under way");
+    }
+
+    #[test]
+    fn no_more_go_than_may_be_outstanding() {
+        let (room, now) = (Arc::new(Semaphore::new(100)), Instant::now());
+        let mut pending = Pending::default();
+        pending.push(taken(60, &room), now);
+        assert_eq!(sizes(&mut pending, now, 0), [10, 10, 10]);
+        assert_eq!(sizes(&mut pending, now + Duration::from_secs(1), 3), [0; 0]);
+    }
+
+    #[test]
+    fn a_batch_that_failed_goes_first_and_keeps_its_room() {
+        let (room, now) = (Arc::new(Semaphore::new(100)), Instant::now());
+        let mut pending = Pending::default();
+        pending.push(taken(4, &room), now);
+        let failed = pending.next_batch(2).unwrap();
+        let ids = failed.ids.clone();
+        pending.take_back(failed, now);
+        assert_eq!(room.available_permits(), 96);
+        let again = pending.next_batch(10).unwrap();
+        assert_eq!((&again.ids[..2], again.ids.len()), (&ids[..], 4));
+        drop(again);
+        assert_eq!(room.available_permits(), 100);
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::account::{CacheKey, InvalidText};
+use common::account::CacheKey;
 use common::token_cache::msal::{TokenCacheBlob, TokenResponse};
 use rand::RngCore as _;
 use uuid::Uuid;
@@ -31,9 +31,9 @@ pub struct Population {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimulatedUser {
     /// The user's object id.
-    pub object_id: String,
+    pub object_id: Uuid,
     /// The user's tenant.
-    pub tenant_id: String,
+    pub tenant_id: Uuid,
     /// The username.
     pub username: String,
 }
@@ -43,8 +43,8 @@ impl Population {
     pub fn user(&self, number: u64) -> SimulatedUser {
         let tenant = number % u64::from(self.tenants.max(1));
         SimulatedUser {
-            object_id: self.id(1, number).to_string(),
-            tenant_id: self.id(2, tenant).to_string(),
+            object_id: self.id(1, number),
+            tenant_id: self.id(2, tenant),
             username: format!("user{number}@tenant{tenant}.example"),
         }
     }
@@ -64,10 +64,10 @@ impl Population {
 
     fn answer(&self, user: &SimulatedUser) -> TokenResponse {
         TokenResponse {
-            home_account_id: user.home_account_id(),
+            home_account_id: user.cache_key().to_string(),
             environment: ENVIRONMENT.to_owned(),
             client_id: CLIENT_ID.to_owned(),
-            realm: user.tenant_id.clone(),
+            realm: user.tenant_id.to_string(),
             scopes: ["User.Read", "openid", "profile", "offline_access"].map(str::to_owned).to_vec(),
             access_token: fake_token(ACCESS_TOKEN_BYTES).into(),
             expires_in: self.access_token_lifetime,
@@ -79,7 +79,7 @@ impl Population {
             client_info: None,
             username: Some(user.username.clone()),
             name: Some(format!("User {}", user.username)),
-            local_account_id: Some(user.object_id.clone()),
+            local_account_id: Some(user.object_id.to_string()),
             authority_type: Some("MSSTS".to_owned()),
             assertion_hash: None,
         }
@@ -87,17 +87,9 @@ impl Population {
 }
 
 impl SimulatedUser {
-    /// `uid.utid`.
-    pub fn home_account_id(&self) -> String {
-        format!("{}.{}", self.object_id, self.tenant_id)
-    }
-
-    /// The key of the user's blob.
-    ///
-    /// # Errors
-    /// Never for the users of a [`Population`].
-    pub fn cache_key(&self) -> Result<CacheKey, InvalidText> {
-        CacheKey::new(self.home_account_id())
+    /// The key of the user's blob: the home account id.
+    pub fn cache_key(&self) -> CacheKey {
+        CacheKey::of_user(self.object_id, self.tenant_id)
     }
 }
 
@@ -137,8 +129,8 @@ mod tests {
         let user = POPULATION.user(1);
         let bytes = POPULATION.blob(&user, 1_795_400_000);
         let blob = TokenCacheBlob::parse(&bytes).unwrap();
-        let summary = blob.summary(&user.home_account_id(), 1_795_400_000);
-        assert_eq!(summary.home_account_id, Some(user.home_account_id().as_str()));
+        let summary = blob.summary(user.cache_key().as_str(), 1_795_400_000);
+        assert_eq!(summary.home_account_id, Some(user.cache_key().as_str()));
         assert_eq!(summary.access_token_expires_on, Some(1_795_403_600));
         assert!(summary.has_refresh_token && (5_000..9_000).contains(&bytes.len()), "{}", bytes.len());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::entity::Entry;
 use super::error::BlobError;
-use super::json::{Members, SharedText, is_deeper_than, name};
+use super::json::{Members, SharedText, is_deeper_than, name, quoted};
 use super::section::Section;
 
 /// The first bytes of everything ASP.NET Core Data Protection encrypts.
@@ -105,9 +105,16 @@ impl TokenCacheBlob {
     /// The blob as bytes: those it was parsed from if nothing was changed, else compact JSON around the kept texts.
     #[must_use]
     pub fn serialize(&self) -> Cow<'_, [u8]> {
+        match self.text() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }
+    }
+
+    pub(super) fn text(&self) -> Cow<'_, str> {
         match &self.original {
-            Some(text) => Cow::Borrowed(text.as_bytes()),
-            None => Cow::Owned(self.write().into_bytes()),
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(self.write()),
         }
     }
 
@@ -139,6 +146,24 @@ impl TokenCacheBlob {
         self.slots.iter().find_map(|slot| slot.entries_of(section)).unwrap_or_default()
     }
 
+    /// The blob of these members, as a changed one.
+    pub(super) fn of(slots: Vec<Slot>) -> Self {
+        Self { original: None, slots }
+    }
+
+    /// Changes the entries of a section; the blob counts as changed from here on.
+    pub(super) fn change(&mut self, section: Section, change: impl FnOnce(&mut Vec<Entry>)) {
+        self.original = None;
+        match self.slots.iter_mut().find_map(|slot| slot.entries_mut(section)) {
+            Some(entries) => change(entries),
+            None => {
+                let mut entries = Vec::new();
+                change(&mut entries);
+                self.slots.push(Slot::new(section, entries));
+            }
+        }
+    }
+
     /// The entries of a section that can be used, in their order.
     pub(super) fn usable(&self, section: Section) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries(section).iter().filter(|entry| entry.is_usable())
@@ -165,7 +190,23 @@ impl Slot {
         Ok(Self { key: source.part(key), body })
     }
 
-    fn entries_of(&self, wanted: Section) -> Option<&[Entry]> {
+    /// A section with these entries.
+    pub(super) fn new(section: Section, entries: Vec<Entry>) -> Self {
+        let key = SharedText::whole(quoted(section.name()).into());
+        Self { key, body: Body::Known { section, text: None, entries } }
+    }
+
+    fn entries_mut(&mut self, wanted: Section) -> Option<&mut Vec<Entry>> {
+        match &mut self.body {
+            Body::Known { section, text, entries } if *section == wanted => {
+                *text = None;
+                Some(entries)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn entries_of(&self, wanted: Section) -> Option<&[Entry]> {
         match &self.body {
             Body::Known { section, entries, .. } if *section == wanted => Some(entries),
             _ => None,
@@ -176,7 +217,7 @@ impl Slot {
         matches!(&self.body, Body::Known { text: Some(text), .. } if text.as_str() == "null")
     }
 
-    fn text(&self) -> Cow<'_, str> {
+    pub(super) fn text(&self) -> Cow<'_, str> {
         match &self.body {
             Body::Opaque(text) | Body::Known { text: Some(text), .. } => Cow::Borrowed(text.as_str()),
             Body::Known { entries, .. } => {
@@ -203,7 +244,7 @@ fn object(text: &str, section: Option<Section>) -> Result<Members<'_>, BlobError
     })
 }
 
-fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> String {
+pub(super) fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> String {
     let mut text = String::from("{");
     for (key, value) in members {
         if text.len() > 1 {
@@ -217,6 +258,6 @@ fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> S
     text
 }
 
-fn is_blank(text: &str) -> bool {
+pub(super) fn is_blank(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }

@@ -98,6 +98,14 @@ enum Value {
 }
 
 impl Entry {
+    /// An entity with this key and text, both JSON.
+    pub(super) fn new(section: Section, key: &str, value: &str) -> Self {
+        let text = format!("{key}:{value}");
+        let source = SharedText::whole(text.as_str().into());
+        let (key, value) = (source.as_str().get(..key.len()), source.as_str().get(key.len() + 1..));
+        Self::read(section, &source, key.unwrap_or_default(), value.unwrap_or_default())
+    }
+
     /// Reads an entity whose key and value are parts of `source`.
     pub(super) fn read(section: Section, source: &SharedText, key: &str, value: &str) -> Self {
         let mut entry = Self { key: source.part(key), value: source.part(value), fields: Vec::new(), skipped: None };
@@ -119,7 +127,7 @@ impl Entry {
     }
 
     fn read_field(&mut self, section: Section, source: &SharedText, name: &str, raw: &str) {
-        if is_extension(name) && section.is_credential() {
+        if is_extension(name) && section.is_credential() && !matches!(raw, "null" | "\"\"") {
             self.skipped = Some(OddityKind::Extended);
             return;
         }
@@ -156,6 +164,11 @@ impl Entry {
 
     fn value(&self, field: Field) -> Option<&Value> {
         self.fields.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
+    }
+
+    /// The key without its quotes.
+    pub(super) fn key_name(&self) -> Cow<'_, str> {
+        name(self.key.as_str())
     }
 
     /// Why the entity is kept but not used, if so.

@@ -109,6 +109,29 @@ pub(super) fn string(value: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str(value).ok().map(Cow::Owned)
 }
 
+/// A text as a JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Whether two JSON texts say the same: white space, escapes and the order of members apart.
+///
+/// Texts that cannot be compared, as those with lone surrogates, are the same only if they are spelled the same.
+pub(super) fn is_same(a: &str, b: &str) -> bool {
+    a == b || canonical(a) == canonical(b)
+}
+
+/// One spelling for all texts that say the same; a text that cannot be compared is its own.
+pub(super) fn canonical(text: &str) -> Cow<'_, str> {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(mut value) => {
+            value.sort_all_objects();
+            Cow::Owned(value.to_string())
+        }
+        Err(_) => Cow::Borrowed(text),
+    }
+}
+
 /// Whether the nesting of objects and arrays goes beyond `limit`. The text need not be valid JSON.
 pub(super) fn is_deeper_than(text: &str, limit: usize) -> bool {
     let mut rest = text.as_bytes();

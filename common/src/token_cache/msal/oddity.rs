@@ -46,7 +46,7 @@ pub enum OddityKind {
         /// The field.
         field: &'static str,
     },
-    /// A field is `null`: read here as absent, but MSAL Python and MSAL Go break on it.
+    /// A field is `null`: read here as absent, but MSAL Python and MSAL Go can break on it.
     NullField {
         /// The field.
         field: &'static str,
@@ -79,7 +79,7 @@ impl fmt::Display for OddityKind {
                 write!(f, "{field} is a number, which MSAL.NET rejects")
             }
             Self::NullField { field } => {
-                write!(f, "{field} is null, which MSAL Python and MSAL Go reject")
+                write!(f, "{field} is null, on which MSAL Python and MSAL Go can break")
             }
         }
     }
@@ -116,7 +116,8 @@ fn oddities_of(section: Section, entry: &Entry) -> Vec<OddityKind> {
 }
 
 fn spelling(field: Field, raw: &str) -> Option<OddityKind> {
-    if raw == "null" {
+    // MSAL Python itself writes the app's own tokens with a null account.
+    if raw == "null" && field != Field::HomeAccountId {
         return Some(OddityKind::NullField { field: field.name() });
     }
     let is_number = raw.starts_with(|first: char| first == '-' || first.is_ascii_digit());

@@ -1,3 +1,4 @@
 //! The log on both of its backends.
 
+mod rabbitmq;
 mod sqlite;

@@ -1,5 +1,4 @@
 //! Reading blobs: what is kept, what is refused, whose they are.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use common::token_cache::msal::{BlobError, BlobErrorKind, Limits, OddityKind, Section, TokenCacheBlob};
 

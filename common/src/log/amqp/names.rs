@@ -1,0 +1,13 @@
+//! The names of DESIGN's topology, which foreign producers and operators know too.
+
+/// The exchange everything is published to, with the partition's number as the routing key.
+pub(super) const EXCHANGE: &str = "tokencache.activity";
+/// The quorum queue of dead letters.
+pub(super) const DEAD_LETTERS: &str = "tokencache.activity.dead";
+/// The fanout exchange, and the quorum queue bound to it, for what no stream takes.
+pub(super) const UNROUTED: &str = "tokencache.activity.unrouted";
+
+/// The stream of a partition.
+pub(super) fn stream(partition: u32) -> String {
+    format!("{EXCHANGE}-{partition}")
+}
