@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::account::CacheKey;
 use common::backend::{BackendError, TlsFiles, Trouble};
-use common::index::{ActivityStore, ListError, RedisIndex};
+use common::index::{AccountActivity, ActivityStore, ListError, RedisIndex, fold};
 use common::redis_pool::RedisPool;
 use testkit::certificates::CertificateAuthority;
 use testkit::conformance::index::{TestIndex, assert_is_fold_of, run_all};
@@ -136,6 +136,30 @@ async fn no_key_expires_and_all_of_a_shard_share_a_slot() {
         assert!(key == "activity:meta" || key.starts_with("activity:{g1.0}:"), "{key}");
     }
     assert!(keys.len() > 6, "{keys:?}");
+}
+
+#[tokio::test]
+async fn lists_hold_the_listed_accounts_and_nothing_else() {
+    let redis = PrivateRedis::start(RedisOptions::default()).await;
+    let store = open(&redis.url(), PREFIX).await.unwrap();
+    let events = some_events();
+    for event in &events {
+        store.apply(&[AccountActivity::of(event)]).await.unwrap();
+    }
+    let fold = fold(&events);
+    let listed: Vec<&AccountActivity> = fold.values().filter(|account| account.is_listed()).collect();
+    let named = listed.iter().filter(|account| account.details.as_ref().is_some_and(|d| d.value.username.is_some()));
+    let of_tenant = listed.iter().filter(|account| account.tenant_id().is_some());
+    let lengths = |pattern: &str| -> usize {
+        let keys: Vec<String> = redis.command(&["KEYS", pattern]).unwrap();
+        keys.iter().map(|key| redis.command::<usize>(&["ZCARD", key]).unwrap()).sum()
+    };
+    assert!(listed.len() < fold.len(), "some are removed");
+    assert_eq!(lengths("activity:{g1.0}:active"), listed.len());
+    assert_eq!(lengths("activity:{g1.0}:tenant:*"), of_tenant.count());
+    assert_eq!(lengths("activity:{g1.0}:user:*"), named.count());
+    let counts: Vec<i64> = redis.command(&["HVALS", "activity:{g1.0}:counts"]).unwrap();
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
 #[tokio::test]
