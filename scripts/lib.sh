@@ -146,7 +146,8 @@ chromium_program() { command -v chromium || command -v chromium-browser || comma
 # Servers for tests
 #
 # Afterwards TEST_AMQP_URL and TEST_REDIS_URL name servers on which tests may make virtual hosts and keys of their own,
-# and TEST_RABBITMQCTL is a program that administers that broker. What was started here stops with this shell.
+# and TEST_AMQP_ADMIN_URL that broker's management HTTP API where it is not beside it on port 15672. What was started
+# here stops with this shell.
 
 started_pids=()
 started_in_docker=
@@ -167,7 +168,7 @@ need_servers() {
 use_given_rabbitmq() {
     [ -n "${TEST_AMQP_URL:-}" ] || return 1
     say "rabbitmq: TEST_AMQP_URL"
-    export TEST_AMQP_URL TEST_RABBITMQCTL="${TEST_RABBITMQCTL:-rabbitmqctl}"
+    export TEST_AMQP_URL
 }
 
 use_given_redis() {
@@ -176,21 +177,24 @@ use_given_redis() {
     export TEST_REDIS_URL
 }
 
-# A broker that answers is used only if the tests can log in to it and administer it.
+# A broker that answers is used only if the tests can log in to it and make virtual hosts on it.
 use_standard_rabbitmq() {
     listens 5672 || return 1
-    local ctl="$scratch/rabbitmqctl"
-    if [ "$(id -u)" -eq 0 ]; then
-        write_program "$ctl" rabbitmqctl
-    else
-        write_program "$ctl" sudo -n rabbitmqctl
-    fi
-    if ! "$ctl" --quiet authenticate_user guest guest >/dev/null 2>&1; then
-        say "rabbitmq: 127.0.0.1:5672 answers, but cannot be administered as guest from here: not used"
+    if ! guest_manages_over_http && ! rabbitmqctl --quiet authenticate_user guest guest >/dev/null 2>&1; then
+        say "rabbitmq: 127.0.0.1:5672 answers, but neither its management HTTP API (as guest) nor rabbitmqctl: not used"
         return 1
     fi
     say "rabbitmq: the one at 127.0.0.1:5672"
-    export TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f TEST_RABBITMQCTL="$ctl"
+    export TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f
+}
+
+guest_manages_over_http() {
+    python3 - 2>/dev/null <<'PYTHON'
+import base64, urllib.request
+guest = "Basic " + base64.b64encode(b"guest:guest").decode()
+request = urllib.request.Request("http://127.0.0.1:15672/api/whoami", headers={"Authorization": guest})
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5)
+PYTHON
 }
 
 use_standard_redis() {
@@ -224,8 +228,7 @@ test_compose() { docker compose --project-name tokencache-test --env-file "$scra
 
 export_docker_rabbitmq() {
     TEST_AMQP_URL="amqp://admin:$(env_value RABBITMQ_ADMIN_PASSWORD)@127.0.0.1:5672/%2f"
-    write_program "$scratch/rabbitmqctl" docker exec --interactive "$(test_compose ps --quiet rabbitmq)" rabbitmqctl
-    export TEST_AMQP_URL TEST_RABBITMQCTL="$scratch/rabbitmqctl"
+    export TEST_AMQP_URL
 }
 
 export_docker_redis() {
@@ -265,41 +268,29 @@ start_private_redis() {
 
 # A node of its own in every respect: name, cookie, directories, ports, and the port mapper that Erlang nodes use.
 start_private_rabbitmq() {
-    local port epmd_port programs dir="$scratch/rabbitmq"
+    local port admin_port epmd_port dir="$scratch/rabbitmq"
     port=$(free_port)
+    admin_port=$(free_port)
     epmd_port=$(free_port)
-    programs=$(rabbitmq_programs)
     mkdir "$dir"
-    : >"$dir/rabbitmq.conf"
+    printf 'management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %s\n' "$admin_port" >"$dir/rabbitmq.conf"
+    printf '[rabbitmq_management].\n' >"$dir/enabled_plugins"
     : >"$dir/rabbitmq-env.conf"
-    printf '[].\n' >"$dir/enabled_plugins"
-    local node=(
-        env HOME="$dir" ERL_EPMD_PORT="$epmd_port" RABBITMQ_NODENAME="tokencache-$port@localhost"
-        RABBITMQ_CONF_ENV_FILE="$dir/rabbitmq-env.conf"
-    )
 
     ERL_EPMD_PORT="$epmd_port" epmd >"$dir/epmd.log" 2>&1 </dev/null &
     started_pids+=($!)
     # Told that it runs under systemd, the server's script becomes the server: the pid is then the one to stop.
-    "${node[@]}" RUNNING_UNDER_SYSTEMD=true RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port" RABBITMQ_DIST_PORT="$(free_port)" \
+    env RUNNING_UNDER_SYSTEMD=true HOME="$dir" ERL_EPMD_PORT="$epmd_port" RABBITMQ_NODENAME="tokencache-$port@localhost" \
+        RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port" RABBITMQ_DIST_PORT="$(free_port)" \
         RABBITMQ_MNESIA_BASE="$dir/data" RABBITMQ_LOG_BASE="$dir/log" RABBITMQ_PID_FILE="$dir/pid" \
-        RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" \
-        "$programs/rabbitmq-server" >"$dir/out" 2>&1 </dev/null &
+        RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" RABBITMQ_CONF_ENV_FILE="$dir/rabbitmq-env.conf" \
+        RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" \
+        "$(rabbitmq_programs)/rabbitmq-server" >"$dir/out" 2>&1 </dev/null &
     started_pids+=($!)
+    wait_listening rabbitmq "$admin_port" $! "$dir/out"
     wait_listening rabbitmq "$port" $! "$dir/out"
-
-    write_program "$scratch/rabbitmqctl" "${node[@]}" "$programs/rabbitmqctl"
-    "$scratch/rabbitmqctl" --quiet await_startup --timeout 60 || die "the private RabbitMQ did not start: see $dir/out"
     say "rabbitmq: a private one on port $port"
-    export TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f" TEST_RABBITMQCTL="$scratch/rabbitmqctl"
-}
-
-# Writes a program that runs the given command with its own arguments appended.
-write_program() {
-    local path=$1
-    shift
-    printf '#!/bin/bash\nexec %s"$@"\n' "$(printf '%q ' "$@")" >"$path"
-    chmod 755 "$path"
+    export TEST_AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f" TEST_AMQP_ADMIN_URL="http://127.0.0.1:$admin_port"
 }
 
 # A port below 32768: above, the kernel hands the same numbers to outgoing connections.

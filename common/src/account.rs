@@ -1,5 +1,7 @@
 //! The words for whose cache it is: identifiers that are validated once, when they are made.
 
+use uuid::Uuid;
+
 /// Why a text was refused as an identifier. It never repeats the text itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
@@ -127,6 +129,13 @@ identifier!(
     320
 );
 
+impl CacheKey {
+    /// The key of a signed-in user's cache: the home account id of GUIDs, `uid.utid`.
+    pub fn of_user(object_id: Uuid, tenant_id: Uuid) -> Self {
+        Self(format!("{object_id}.{tenant_id}"))
+    }
+}
+
 impl HomeAccountId {
     /// The `uid` and `utid` halves, where the id has the two.
     ///
@@ -138,6 +147,13 @@ impl HomeAccountId {
             return None;
         }
         Some((ObjectId::new(uid).ok()?, TenantId::new(utid).ok()?))
+    }
+}
+
+impl Username {
+    /// What usernames are compared by: the letters' case does not matter.
+    pub fn lower_cased(&self) -> String {
+        self.as_str().to_lowercase()
     }
 }
 

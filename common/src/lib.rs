@@ -5,11 +5,15 @@
 
 pub mod account;
 pub mod backend;
+pub mod backends;
 pub mod event;
+pub mod identity;
 pub mod index;
 pub mod log;
+pub mod output;
 pub mod program;
 pub mod redis_pool;
+pub mod retry;
 pub mod settings;
 pub mod sqlite;
 pub mod telemetry;

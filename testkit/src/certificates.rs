@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_RSA_SHA256, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_RSA_SHA256, date_time_ymd,
 };
 use rsa::RsaPrivateKey;
 use rsa::pkcs8::EncodePrivateKey as _;
@@ -42,11 +42,7 @@ impl CertificateAuthority {
         let certificate = must("the CA certificate", parameters.self_signed(&key));
         let directory = must("a directory", tempfile::tempdir());
         write(&directory.path().join("ca.pem"), &certificate.pem());
-        Self {
-            directory,
-            issuer: Issuer::new(parameters, key),
-            issued: AtomicUsize::new(0),
-        }
+        Self { directory, issuer: Issuer::new(parameters, key), issued: AtomicUsize::new(0) }
     }
 
     /// The authority's certificate: what a client trusts.
@@ -82,16 +78,10 @@ impl CertificateAuthority {
     /// Takes a few hundred milliseconds.
     #[must_use]
     pub fn app(&self, common_name: &str) -> CertificateFiles {
-        let private = must(
-            "an RSA key",
-            RsaPrivateKey::new(&mut rsa::rand_core::OsRng, RSA_BITS),
-        );
+        let private = must("an RSA key", RsaPrivateKey::new(&mut rsa::rand_core::OsRng, RSA_BITS));
         let document = must("an RSA key", private.to_pkcs8_der());
         let document = document.as_bytes().into();
-        let key = must(
-            "an RSA key",
-            KeyPair::from_pkcs8_der_and_sign_algo(&document, &PKCS_RSA_SHA256),
-        );
+        let key = must("an RSA key", KeyPair::from_pkcs8_der_and_sign_algo(&document, &PKCS_RSA_SHA256));
         self.issue(parameters(common_name, &[]), key)
     }
 
@@ -132,10 +122,7 @@ impl CertificateFiles {
     /// When the file is gone: its authority was dropped.
     #[must_use]
     pub fn certificate_pem(&self) -> String {
-        must(
-            "a certificate file",
-            std::fs::read_to_string(&self.certificate),
-        )
+        must("a certificate file", std::fs::read_to_string(&self.certificate))
     }
 
     /// The private key's PEM text.
@@ -151,9 +138,7 @@ impl CertificateFiles {
 fn parameters(common_name: &str, names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut parameters = must("certificate names", CertificateParams::new(names));
-    parameters
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    parameters.distinguished_name.push(DnType::CommonName, common_name);
     parameters.not_before = date_time_ymd(2020, 1, 1);
     parameters.not_after = date_time_ymd(2049, 1, 1);
     parameters

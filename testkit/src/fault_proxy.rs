@@ -48,12 +48,7 @@ impl FaultProxy {
         let (listens, listening) = watch::channel(true);
         let mut task = JoinSet::new();
         task.spawn(serve(listener, target.to_owned(), modes, listens));
-        Self {
-            port,
-            mode,
-            listening,
-            _task: task,
-        }
+        Self { port, mode, listening, _task: task }
     }
 
     /// The port of the proxy, on 127.0.0.1.
@@ -68,11 +63,8 @@ impl FaultProxy {
     /// When it is not a URL with a host.
     #[must_use]
     pub fn in_front_of(&self, url: &str) -> String {
-        let mut url: url::Url = url
-            .parse()
-            .unwrap_or_else(|error| panic!("not a URL: {error}"));
-        let replaced =
-            url.set_host(Some("127.0.0.1")).is_ok() && url.set_port(Some(self.port)).is_ok();
+        let mut url: url::Url = url.parse().unwrap_or_else(|error| panic!("not a URL: {error}"));
+        let replaced = url.set_host(Some("127.0.0.1")).is_ok() && url.set_port(Some(self.port)).is_ok();
         assert!(replaced, "the URL has no host");
         url.into()
     }
@@ -82,10 +74,7 @@ impl FaultProxy {
         self.mode.send_replace(mode);
         let wanted = mode != ProxyMode::Cut;
         // The listener ends only with the runtime, and then nobody waits here.
-        let _ = self
-            .listening
-            .wait_for(|listening| *listening == wanted)
-            .await;
+        let _ = self.listening.wait_for(|listening| *listening == wanted).await;
     }
 }
 
@@ -109,10 +98,7 @@ async fn serve(
     mut modes: watch::Receiver<ProxyMode>,
     listens: watch::Sender<bool>,
 ) {
-    let port = listener
-        .local_addr()
-        .map(|address| address.port())
-        .unwrap_or_default();
+    let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
     let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut listener = Some(listener);
@@ -168,19 +154,13 @@ async fn carry(client: TcpStream, target: &str, mut modes: watch::Receiver<Proxy
     let (mut from_server, mut to_server) = server.into_split();
     let (up, down) = (modes.clone(), modes.clone());
     let both = async {
-        tokio::join!(
-            copy(&mut from_client, &mut to_server, up),
-            copy(&mut from_server, &mut to_client, down)
-        );
+        tokio::join!(copy(&mut from_client, &mut to_server, up), copy(&mut from_server, &mut to_client, down));
     };
     let end = tokio::select! {
         () = both => ProxyMode::Cut,
         end = ending(&mut modes) => end,
     };
-    let halves = (
-        from_client.reunite(to_client),
-        from_server.reunite(to_server),
-    );
+    let halves = (from_client.reunite(to_client), from_server.reunite(to_server));
     if let (Ok(client), Ok(server)) = halves {
         close(end, client, Some(server));
     }
@@ -193,10 +173,7 @@ async fn open(target: &str, mut modes: watch::Receiver<ProxyMode>) -> Option<Tcp
 
 /// Resolves with the mode that ends connections.
 async fn ending(modes: &mut watch::Receiver<ProxyMode>) -> ProxyMode {
-    match modes
-        .wait_for(|mode| matches!(mode, ProxyMode::Reset | ProxyMode::Cut))
-        .await
-    {
+    match modes.wait_for(|mode| matches!(mode, ProxyMode::Reset | ProxyMode::Cut)).await {
         Ok(mode) => *mode,
         Err(_) => ProxyMode::Cut,
     }
@@ -212,11 +189,7 @@ fn close(end: ProxyMode, client: TcpStream, server: Option<TcpStream>) {
 }
 
 /// Copies one direction, waiting out stalls and delays, and passes the end of the stream on.
-async fn copy(
-    from: &mut OwnedReadHalf,
-    to: &mut OwnedWriteHalf,
-    mut modes: watch::Receiver<ProxyMode>,
-) {
+async fn copy(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut modes: watch::Receiver<ProxyMode>) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let _ = modes.wait_for(|mode| *mode != ProxyMode::Stall).await;

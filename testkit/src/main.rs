@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser};
-use testkit::identity_provider::{
-    Client, DEFAULT_TENANT, IdentityProvider, Options, Rotation, User,
-};
+use testkit::identity_provider::{Client, DEFAULT_TENANT, IdentityProvider, Options, Rotation, User};
 
 /// Tools for development and tests.
 #[derive(Parser)]
@@ -60,17 +58,9 @@ async fn run(arguments: IdentityProviderArguments) -> anyhow::Result<()> {
     let provider = IdentityProvider::start(options(&arguments)).await?;
     let secret = arguments.client_secret.clone().unwrap_or_else(new_secret);
     let client = Client::confidential(&arguments.client_id, &secret);
-    let client = arguments
-        .redirect_uris
-        .iter()
-        .fold(client, |client, uri| client.redirect_uri(uri));
+    let client = arguments.redirect_uris.iter().fold(client, |client, uri| client.redirect_uri(uri));
     provider.register_client(client);
-    provider.register_users(
-        arguments
-            .users
-            .iter()
-            .map(|name| User::new(&arguments.tenant, name, name)),
-    );
+    provider.register_users(arguments.users.iter().map(|name| User::new(&arguments.tenant, name, name)));
     // The secret of a development app is what this command exists to tell.
     writeln!(
         std::io::stdout(),
@@ -81,19 +71,13 @@ async fn run(arguments: IdentityProviderArguments) -> anyhow::Result<()> {
         arguments.client_id,
         arguments.users.join(", "),
     )?;
-    tokio::signal::ctrl_c()
-        .await
-        .context("no signal can be waited for")
+    tokio::signal::ctrl_c().await.context("no signal can be waited for")
 }
 
 fn options(arguments: &IdentityProviderArguments) -> Options {
     Options {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)),
-        rotation: if arguments.strict {
-            Rotation::Strict
-        } else {
-            Rotation::Lenient
-        },
+        rotation: if arguments.strict { Rotation::Strict } else { Rotation::Lenient },
         auto_approve: !arguments.ask,
         access_token_lifetime: Duration::from_secs(arguments.access_token_lifetime),
         ..Options::default()

@@ -92,11 +92,7 @@ impl MsalClient<'_> {
     /// When Python is missing or a user is not signed in.
     pub async fn sign_in(&self, usernames: &[&str]) -> Vec<MsalSignIn> {
         let output = self.run("sign-in", usernames, "").await;
-        assert!(
-            output.status.success(),
-            "MSAL signed nobody in: {}",
-            complaint(&output)
-        );
+        assert!(output.status.success(), "MSAL signed nobody in: {}", complaint(&output));
         lines(&output)
     }
 
@@ -105,11 +101,7 @@ impl MsalClient<'_> {
     /// # Panics
     /// When Python is missing, or MSAL does not find exactly one account of that name.
     pub async fn silent(&self, username: &str, cache: &str, force: bool) -> MsalSilent {
-        let words: &[&str] = if force {
-            &[username, "--force"]
-        } else {
-            &[username]
-        };
+        let words: &[&str] = if force { &[username, "--force"] } else { &[username] };
         let output = self.run("silent", words, cache).await;
         let answer = lines(&output).pop();
         answer.unwrap_or_else(|| panic!("MSAL acquired nothing: {}", complaint(&output)))
@@ -121,12 +113,7 @@ impl MsalClient<'_> {
             .arg(msal_sign_in_script())
             .arg(command)
             .args(words)
-            .args([
-                "--provider",
-                self.provider.base_url(),
-                "--tenant",
-                self.tenant,
-            ])
+            .args(["--provider", self.provider.base_url(), "--tenant", self.tenant])
             .args(["--client-id", self.client_id, "--scope", self.scope])
             .env("CLIENT_SECRET", self.client_secret);
         output_of(python, input).await
@@ -135,10 +122,7 @@ impl MsalClient<'_> {
 
 async fn output_of(mut command: Command, input: &str) -> Output {
     let run = async {
-        let piped = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.kill_on_drop(true).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes()).await?;
@@ -154,10 +138,8 @@ async fn output_of(mut command: Command, input: &str) -> Output {
 
 fn lines<T: DeserializeOwned>(output: &Output) -> Vec<T> {
     let text = String::from_utf8_lossy(&output.stdout);
-    let read = |line: &str| {
-        serde_json::from_str(line)
-            .unwrap_or_else(|error| panic!("Python printed no such line: {error}"))
-    };
+    let read =
+        |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("Python printed no such line: {error}"));
     text.lines().map(read).collect()
 }
 

@@ -48,7 +48,7 @@ pub use failure::{AcquisitionFailure, ErrorCode, FailureReason, Recovery};
 pub use username::{KeyTooShort, UsernameKey, UsernamePolicy};
 pub use wire::{
     BATCH_CONTENT_TYPE, ContractError, EncodedEvents, MAX_BODY_BYTES, MAX_EVENTS_PER_BATCH, MAX_TIME_AHEAD, Refused,
-    SINGLE_CONTENT_TYPE, decode, decode_draft, encode, encode_batches, encode_draft,
+    SINGLE_CONTENT_TYPE, decode, decode_draft, encode, encode_batches, encode_draft, refuse,
 };
 
 use crate::account::{CacheKey, identifier};

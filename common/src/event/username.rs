@@ -66,7 +66,7 @@ impl UsernamePolicy {
     pub fn apply(&self, username: &Username) -> Option<Username> {
         match self {
             Self::Plain => Some(username.clone()),
-            Self::Hashed(key) => Username::new(key.hash(&username.as_str().to_lowercase())).ok(),
+            Self::Hashed(key) => Username::new(key.hash(&username.lower_cased())).ok(),
             Self::Omitted => None,
         }
     }

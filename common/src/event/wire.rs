@@ -192,6 +192,16 @@ pub fn decode(content_type: Option<&str>, body: &[u8]) -> Vec<Result<ActivityEve
     }
 }
 
+/// The event at `index` of what [`decode`] gave for this body, as refused with `error`.
+pub fn refuse(content_type: Option<&str>, body: &[u8], index: usize, error: ContractError) -> Refused {
+    if let Ok(Body::Many(events)) = split(content_type, body)
+        && let Some(event) = events.get(index)
+    {
+        return Refused { index: Some(index), error, raw: event.get().as_bytes().to_vec() };
+    }
+    Refused { index: None, error, raw: body.to_vec() }
+}
+
 enum Body<'a> {
     One(&'a [u8]),
     Many(Vec<&'a RawValue>),

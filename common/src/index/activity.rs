@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::account::{CacheKey, TenantId};
-use crate::event::{AccountDetails, AcquisitionFailure, Activity, ActivityEvent, EventId, Recovery};
+use crate::event::{AccountDetails, AcquisitionFailure, Activity, ActivityEvent, EventId, Recovery, to_microseconds};
 
 /// The rank of an event among those that write one register: its time, then its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Stamp {
 impl Stamp {
     /// The rank of `event`.
     pub fn of(event: &ActivityEvent) -> Self {
-        Self { micros: event.time.as_microsecond(), tie_breaker: tie_breaker(&event.id) }
+        Self { micros: to_microseconds(event.time).as_microsecond(), tie_breaker: tie_breaker(&event.id) }
     }
 
     /// The time of the event.
@@ -100,22 +100,24 @@ impl AccountActivity {
     pub fn of(event: &ActivityEvent) -> Self {
         let mut said = Self::nothing_about(event.subject.clone());
         let stamp = Stamp::of(event);
+        let time = Some(stamp.time());
         match &event.activity {
             Activity::UserActivity(details) => {
-                said.last_activity = Some(event.time);
+                said.last_activity = time;
                 said.details = Some(Register { stamp, value: details.clone() });
             }
             Activity::Hydrated(details) => {
-                said.last_hydration = Some(event.time);
+                said.last_hydration = time;
                 said.details = Some(Register { stamp, value: details.clone() });
             }
             Activity::AcquisitionFailed(failure) => said.failure = Some(Register { stamp, value: failure.clone() }),
-            Activity::Removed(_) => said.removed_at = Some(event.time),
+            Activity::Removed(_) => said.removed_at = time,
         }
         said
     }
 
-    fn nothing_about(cache_key: CacheKey) -> Self {
+    /// The fold of no event.
+    pub(crate) fn nothing_about(cache_key: CacheKey) -> Self {
         Self { cache_key, details: None, last_activity: None, last_hydration: None, failure: None, removed_at: None }
     }
 
@@ -179,3 +181,6 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a ActivityEvent>) -> HashMap<
     }
     accounts
 }
+
+#[cfg(test)]
+mod tests;

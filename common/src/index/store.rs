@@ -14,7 +14,7 @@ use crate::backend::BackendError;
 
 /// Where the fold is kept.
 ///
-/// Every implementation passes the conformance suite in [`crate::index::conformance`].
+/// Every implementation passes the conformance suite, `testkit::conformance::index`.
 /// All methods are cancel safe: a call that is dropped has happened wholly or, account by account, not yet;
 /// since [`apply`](Self::apply) is idempotent, it is called again.
 #[async_trait]
@@ -87,6 +87,21 @@ impl Query {
         match self {
             Self::ActiveSince(_) | Self::User(_) => Order::NewestFirst,
             Self::IdleSince(_) => Order::OldestFirst,
+        }
+    }
+
+    /// Whether `account` belongs to the list, whatever the filter.
+    pub fn asks_for(&self, account: &AccountActivity) -> bool {
+        let Some(last_activity) = account.last_activity.filter(|_| account.is_listed()) else {
+            return false;
+        };
+        match self {
+            Self::ActiveSince(time) => last_activity >= *time,
+            Self::IdleSince(time) => last_activity <= *time,
+            Self::User(asked) => {
+                let username = account.details.as_ref().and_then(|details| details.value.username.as_ref());
+                username.is_some_and(|username| username.lower_cased() == asked.lower_cased())
+            }
         }
     }
 }

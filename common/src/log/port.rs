@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::LogMessage;
 use crate::backend::BackendError;
 use crate::event::{ActivityEvent, Refused};
 
@@ -44,6 +45,13 @@ pub trait ActivityLog: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`LogError`].
     async fn bounds(&self, partition: u32) -> Result<Bounds, LogError>;
+
+    /// How often the connection that appends go over was lost. Whoever appended sends again, when this has changed,
+    /// what was confirmed shortly before: a broker that confirms before it syncs may have lost it. Stays 0 where a
+    /// confirm means that the events are on the disk.
+    fn append_connection_losses(&self) -> u64 {
+        0
+    }
 }
 
 /// Where to begin to read.
@@ -67,17 +75,6 @@ pub struct Bounds {
     pub first: u64,
     /// The offset the next message will get.
     pub next: u64,
-}
-
-/// One message of a partition: a micro-batch of events.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogMessage {
-    /// The partition it is in.
-    pub partition: u32,
-    /// Its offset.
-    pub offset: u64,
-    /// Its events, each read for itself.
-    pub events: Vec<Result<ActivityEvent, Refused>>,
 }
 
 /// Reads one partition.
@@ -157,6 +154,17 @@ pub enum AppendError {
     Log(#[from] LogError),
 }
 
+impl AppendError {
+    /// Whether the same may succeed later with nothing changed here.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoSuchPartition { .. } => false,
+            Self::Nacked => true,
+            Self::Log(error) => error.is_transient(),
+        }
+    }
+}
+
 /// A part of a message that cannot be applied, with its reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
@@ -223,4 +231,14 @@ pub enum DeadLetterError {
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+impl DeadLetterError {
+    /// Whether the same may succeed later with nothing changed here.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Nacked => true,
+            Self::Log(error) => error.is_transient(),
+        }
+    }
 }

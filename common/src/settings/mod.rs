@@ -14,6 +14,7 @@ pub use duration::{InvalidMoment, moment, span};
 
 use crate::backend::{InvalidServerUrl, ServerUrl, TlsFiles};
 use crate::event::{KeyTooShort, UsernameKey, UsernamePolicy};
+use crate::token_cache::Layout;
 
 /// The file everything lives in where no URL is given.
 pub const DEFAULT_URL: &str = "sqlite://token-activity.sqlite";
@@ -41,9 +42,9 @@ pub struct Connections {
     /// What the keys of the token cache begin with (the InstanceName of the .NET cache)
     #[arg(long, env = "TOKEN_CACHE_INSTANCE_NAME", default_value = "tokencache:", value_name = "TEXT", global = true)]
     pub cache_instance_name: String,
-    /// How blobs are laid out in Redis
+    /// How blobs are laid out in Redis: aspnet (a hash, as the .NET cache writes it) or string (a plain value)
     #[arg(long, env = "TOKEN_CACHE_LAYOUT", default_value = "aspnet", global = true)]
-    pub cache_layout: CacheLayout,
+    pub cache_layout: Layout,
     /// PEM file of a private CA for amqps:// and rediss://
     #[arg(long, env = "TLS_CA_FILE", value_name = "FILE", global = true)]
     tls_ca_file: Option<PathBuf>,
@@ -53,15 +54,6 @@ pub struct Connections {
     /// PEM file of this client's private key
     #[arg(long, env = "TLS_CLIENT_KEY_FILE", value_name = "FILE", global = true)]
     tls_client_key_file: Option<PathBuf>,
-}
-
-/// How blobs are laid out in Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CacheLayout {
-    /// A hash with `absexp`, `sldexp` and `data`, as the .NET distributed cache writes it.
-    Aspnet,
-    /// A plain value, as users of MSAL Node and MSAL Python write it.
-    String,
 }
 
 /// Takes a text as it is. A wrong one is refused later, by a message that does not repeat it as clap's would.

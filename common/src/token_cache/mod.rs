@@ -2,9 +2,11 @@
 
 pub mod msal;
 mod port;
+mod redis;
 mod sqlite;
 
 pub use port::{
     Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
 };
+pub use redis::{Layout, RedisTokenCache, RedisTokenCacheOptions, UnknownLayout};
 pub use sqlite::{SqliteTokenCache, SqliteTokenCacheOptions};

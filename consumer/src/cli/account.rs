@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use common::account::CacheKey;
 use common::backends::Backends;
+use common::output;
 use common::program::Outcome;
 
-use crate::output;
 use crate::view::AccountView;
 
 /// Look at one account
@@ -34,7 +34,11 @@ impl Account {
         let account = backends.index().await?.get(&cache_key).await?;
         let account = account.context("the index knows no account of this cache key")?;
         let view = AccountView::of(&account);
-        if json { output::json(&view)? } else { output::fields(&view.fields()) }
+        if json {
+            output::json(&view)?
+        } else {
+            output::fields(&view.fields())
+        }
         Ok(Outcome::Done)
     }
 }

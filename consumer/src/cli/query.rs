@@ -7,12 +7,12 @@ use common::account::{ClientId, TenantId, Username};
 use common::backends::Backends;
 use common::event::UsernamePolicy;
 use common::index::{AccountActivity, AccountState, ActivityStore, Cursor, Filter, ListRequest, Query as IndexQuery};
+use common::output;
 use common::program::{Outcome, WrongUsage};
 use common::settings::{moment, span};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::output;
 use crate::view::AccountView;
 
 /// List accounts of the index
@@ -104,7 +104,11 @@ impl Query {
             What::Counts { tenant } => return counts(index.as_ref(), tenant.as_ref(), self.json).await,
         };
         let found = gather(index.as_ref(), page.request(query)).await?;
-        if self.json { output::json(&found.view())? } else { found.print() }
+        if self.json {
+            output::json(&found.view())?
+        } else {
+            found.print()
+        }
         Ok(Outcome::Done)
     }
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use ring::signature::{
-    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
-};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents};
 use rsa::RsaPublicKey;
 use rsa::pkcs8::DecodePublicKey as _;
 use rsa::traits::PublicKeyParts as _;
@@ -52,10 +50,7 @@ impl AssertionKey {
             true => key_of_certificate(pem)?,
             false => RsaPublicKey::from_public_key_pem(pem)?,
         };
-        Ok(Self {
-            modulus: key.n().to_bytes_be(),
-            exponent: key.e().to_bytes_be(),
-        })
+        Ok(Self { modulus: key.n().to_bytes_be(), exponent: key.e().to_bytes_be() })
     }
 
     fn verify(&self, token: &str) -> Option<Value> {
@@ -66,24 +61,16 @@ impl AssertionKey {
             "PS256" => &RSA_PSS_2048_8192_SHA256,
             _ => return None,
         };
-        let public = RsaPublicKeyComponents {
-            n: &self.modulus,
-            e: &self.exponent,
-        };
+        let public = RsaPublicKeyComponents { n: &self.modulus, e: &self.exponent };
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        public
-            .verify(algorithm, signed.as_bytes(), &signature)
-            .ok()?;
+        public.verify(algorithm, signed.as_bytes(), &signature).ok()?;
         decode(claims)
     }
 }
 
 fn key_of_certificate(pem: &str) -> Result<RsaPublicKey, AssertionKeyError> {
     let certificate = Certificate::from_pem(pem)?;
-    let public = certificate
-        .tbs_certificate
-        .subject_public_key_info
-        .to_der()?;
+    let public = certificate.tbs_certificate.subject_public_key_info.to_der()?;
     Ok(RsaPublicKey::from_public_key_der(&public)?)
 }
 
@@ -106,23 +93,13 @@ pub(super) fn check(
     audiences: &[String],
     now: u64,
 ) -> Result<(), AssertionFault> {
-    let claims = keys
-        .iter()
-        .find_map(|key| key.verify(assertion))
-        .ok_or(AssertionFault::Signature)?;
-    let names = |claim: &str| {
-        claims[claim]
-            .as_str()
-            .is_some_and(|id| id.eq_ignore_ascii_case(client_id))
-    };
+    let claims = keys.iter().find_map(|key| key.verify(assertion)).ok_or(AssertionFault::Signature)?;
+    let names = |claim: &str| claims[claim].as_str().is_some_and(|id| id.eq_ignore_ascii_case(client_id));
     if !names("iss") || !names("sub") {
         return Err(AssertionFault::Issuer);
     }
     let audience = claims["aud"].as_str().unwrap_or_default();
-    if !audiences
-        .iter()
-        .any(|accepted| audience.ends_with(accepted))
-    {
+    if !audiences.iter().any(|accepted| audience.ends_with(accepted)) {
         return Err(AssertionFault::Audience);
     }
     match is_current(&claims, now) || is_current(&claims, system_time().as_secs()) {

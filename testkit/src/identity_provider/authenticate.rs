@@ -24,17 +24,12 @@ pub(super) fn authenticate(
 ) -> Result<Arc<Client>, EntraError> {
     let basic = basic_credentials(headers);
     let id = client_id(form, basic.as_ref()).ok_or_else(|| EntraError::missing("client_id"))?;
-    let client = provider
-        .state()
-        .client(&id)
-        .ok_or_else(|| unknown_client(&id))?;
+    let client = provider.state().client(&id).ok_or_else(|| unknown_client(&id))?;
     if let Some(assertion) = form.get("client_assertion") {
         check_assertion(provider, tenant, &client, form, assertion)?;
         return Ok(client);
     }
-    let secret = basic
-        .map(|(_, secret)| secret)
-        .or_else(|| form.get("client_secret").map(str::to_owned));
+    let secret = basic.map(|(_, secret)| secret).or_else(|| form.get("client_secret").map(str::to_owned));
     check_secret(&client, secret.as_deref())?;
     Ok(client)
 }
@@ -48,9 +43,7 @@ fn client_id(form: &Form, basic: Option<&(String, String)>) -> Option<String> {
     if let Some(id) = form.get("client_id") {
         return Some(id.to_owned());
     }
-    basic
-        .map(|(id, _)| id.clone())
-        .or_else(|| subject_of(form.get("client_assertion")?))
+    basic.map(|(id, _)| id.clone()).or_else(|| subject_of(form.get("client_assertion")?))
 }
 
 /// The subject an assertion names, unchecked; it only selects the keys to check it with.
@@ -71,10 +64,7 @@ fn check_secret(client: &Client, secret: Option<&str>) -> Result<(), EntraError>
             "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.",
         )),
         Some(secret) if client.has_secret(secret) => Ok(()),
-        Some(_) => Err(EntraError::invalid_client(
-            7_000_215,
-            "Invalid client secret provided.",
-        )),
+        Some(_) => Err(EntraError::invalid_client(7_000_215, "Invalid client secret provided.")),
     }
 }
 
@@ -92,17 +82,8 @@ fn check_assertion(
         ));
     }
     // A client may reach this provider under another name, so only the path of the audience is compared.
-    let audiences = [
-        format!("/{tenant}/oauth2/v2.0/token"),
-        format!("/{tenant}/v2.0"),
-    ];
-    let checked = check(
-        assertion,
-        client.keys(),
-        &client.id,
-        &audiences,
-        provider.clock.unix_seconds(),
-    );
+    let audiences = [format!("/{tenant}/oauth2/v2.0/token"), format!("/{tenant}/v2.0")];
+    let checked = check(assertion, client.keys(), &client.id, &audiences, provider.clock.unix_seconds());
     checked.map_err(|fault| {
         let (number, text) = describe(&fault);
         EntraError::invalid_client(number, text)
@@ -112,18 +93,11 @@ fn check_assertion(
 fn describe(fault: &AssertionFault) -> (u32, &'static str) {
     match fault {
         AssertionFault::Signature => (700_027, "Client assertion failed signature validation."),
-        AssertionFault::Issuer => (
-            700_021,
-            "Client assertion application identifier doesn't match 'client_id' parameter.",
-        ),
-        AssertionFault::Audience => (
-            700_023,
-            "Client assertion audience claim does not match Realm issuer.",
-        ),
-        AssertionFault::Time => (
-            700_024,
-            "Client assertion is not within its valid time range.",
-        ),
+        AssertionFault::Issuer => {
+            (700_021, "Client assertion application identifier doesn't match 'client_id' parameter.")
+        }
+        AssertionFault::Audience => (700_023, "Client assertion audience claim does not match Realm issuer."),
+        AssertionFault::Time => (700_024, "Client assertion is not within its valid time range."),
     }
 }
 
@@ -137,8 +111,5 @@ fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
 /// Both halves are form-encoded before they are joined (RFC 6749, 2.3.1).
 fn url_decoded(text: &str) -> String {
     let pair = format!("v={text}");
-    url::form_urlencoded::parse(pair.as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
+    url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }

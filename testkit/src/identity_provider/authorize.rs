@@ -39,11 +39,7 @@ pub(super) async fn authorize(
         // Without a proven redirect address an error can only be shown.
         Err(error) => return (StatusCode::BAD_REQUEST, page::error(&error)).into_response(),
     };
-    let target = Target {
-        endpoint: Endpoint::Authorize,
-        tenant_id: &segment,
-        username: form.get("login_hint"),
-    };
+    let target = Target { endpoint: Endpoint::Authorize, tenant_id: &segment, username: form.get("login_hint") };
     let effects = provider.strike(target);
     tokio::time::sleep(effects.delay).await;
     let decision = match effects.end {
@@ -57,11 +53,7 @@ pub(super) async fn authorize(
             let info = (form.get("client_info") == Some("1")).then(|| client_info(&user));
             redirect(
                 redirect_uri,
-                &[
-                    ("code", Some(&code)),
-                    ("client_info", info.as_deref()),
-                    ("state", form.get("state")),
-                ],
+                &[("code", Some(&code)), ("client_info", info.as_deref()), ("state", form.get("state"))],
             )
         }
         Err(error) => {
@@ -83,10 +75,7 @@ enum Decision {
 
 fn find_client(provider: &Provider, form: &Form) -> Result<(Arc<Client>, Url), EntraError> {
     let id = form.require("client_id")?;
-    let client = provider
-        .state()
-        .client(id)
-        .ok_or_else(|| unknown_client(id))?;
+    let client = provider.state().client(id).ok_or_else(|| unknown_client(id))?;
     let uri = form.require("redirect_uri")?;
     match Url::parse(uri) {
         Ok(url) if client.may_redirect_to(uri) => Ok((client, url)),
@@ -99,20 +88,11 @@ fn find_client(provider: &Provider, form: &Form) -> Result<(Arc<Client>, Url), E
     }
 }
 
-fn decide(
-    provider: &Provider,
-    segment: &str,
-    client: &Client,
-    form: &Form,
-) -> Result<Decision, EntraError> {
+fn decide(provider: &Provider, segment: &str, client: &Client, form: &Form) -> Result<Decision, EntraError> {
     let tenant = TenantSegment::parse(segment)?;
     check_request(client, form)?;
     if form.get(CANCELLED).is_some() {
-        return Err(EntraError::new(
-            "access_denied",
-            65_004,
-            "User declined to consent to access the app.",
-        ));
+        return Err(EntraError::new("access_denied", 65_004, "User declined to consent to access the app."));
     }
     let Some(user) = signed_in_user(provider, &tenant, form) else {
         return match form.get("prompt") {
@@ -133,13 +113,8 @@ fn decide(
         nonce: form.get("nonce").map(str::to_owned),
         code_challenge: form.get("code_challenge").map(str::to_owned),
     };
-    let code = provider
-        .state()
-        .codes
-        .issue(grant, provider.clock.unix_seconds());
-    let code = code.ok_or_else(|| {
-        EntraError::new("temporarily_unavailable", 90_033, "Too many codes wait.")
-    })?;
+    let code = provider.state().codes.issue(grant, provider.clock.unix_seconds());
+    let code = code.ok_or_else(|| EntraError::new("temporarily_unavailable", 90_033, "Too many codes wait."))?;
     Ok(Decision::Grant { code, user })
 }
 
@@ -151,27 +126,15 @@ fn check_request(client: &Client, form: &Form) -> Result<(), EntraError> {
             "Only response_type 'code' is enabled for the application.",
         ));
     }
-    if form
-        .get("response_mode")
-        .is_some_and(|mode| mode != "query")
-    {
-        return Err(EntraError::invalid_request(
-            90_014,
-            "Only response_mode 'query' is supported here.",
-        ));
+    if form.get("response_mode").is_some_and(|mode| mode != "query") {
+        return Err(EntraError::invalid_request(90_014, "Only response_mode 'query' is supported here."));
     }
     if Scopes::parse(form.require("scope")?).is_empty() {
         return Err(EntraError::missing("scope"));
     }
-    match (
-        form.get("code_challenge"),
-        form.get("code_challenge_method"),
-    ) {
+    match (form.get("code_challenge"), form.get("code_challenge_method")) {
         (Some(_), Some("S256")) => Ok(()),
-        (Some(_), _) => Err(EntraError::invalid_request(
-            50_149,
-            "The code_challenge_method must be 'S256'.",
-        )),
+        (Some(_), _) => Err(EntraError::invalid_request(50_149, "The code_challenge_method must be 'S256'.")),
         (None, _) if client.is_public() => Err(EntraError::missing("code_challenge")),
         (None, _) => Ok(()),
     }
@@ -184,9 +147,7 @@ fn signed_in_user(provider: &Provider, tenant: &TenantSegment, form: &Form) -> O
     if form.get(CHOSEN).is_some() {
         return Some(known.unwrap_or_else(|| register(provider, tenant, username)));
     }
-    let must_ask = form
-        .get("prompt")
-        .is_some_and(|prompt| prompt == "select_account");
+    let must_ask = form.get("prompt").is_some_and(|prompt| prompt == "select_account");
     known.filter(|_| provider.options.auto_approve && !must_ask)
 }
 
@@ -197,9 +158,7 @@ fn register(provider: &Provider, tenant: &TenantSegment, username: &str) -> Arc<
         TenantSegment::Any(_) => DEFAULT_TENANT,
     };
     let name = username.split('@').next().unwrap_or(username);
-    provider
-        .state()
-        .add_user(User::new(tenant_id, username, name))
+    provider.state().add_user(User::new(tenant_id, username, name))
 }
 
 fn redirect(mut uri: Url, answer: &[(&str, Option<&str>)]) -> Response {
@@ -211,12 +170,6 @@ fn redirect(mut uri: Url, answer: &[(&str, Option<&str>)]) -> Response {
             }
         }
     }
-    (
-        StatusCode::FOUND,
-        [
-            (header::LOCATION, String::from(uri)),
-            (header::CACHE_CONTROL, "no-store".to_owned()),
-        ],
-    )
+    (StatusCode::FOUND, [(header::LOCATION, String::from(uri)), (header::CACHE_CONTROL, "no-store".to_owned())])
         .into_response()
 }

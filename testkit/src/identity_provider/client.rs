@@ -19,12 +19,7 @@ impl Client {
     /// A public client: no secret, PKCE required.
     #[must_use]
     pub fn public(id: &str) -> Self {
-        Self {
-            id: id.to_lowercase(),
-            secrets: Vec::new(),
-            keys: Vec::new(),
-            redirect_uris: Vec::new(),
-        }
+        Self { id: id.to_lowercase(), secrets: Vec::new(), keys: Vec::new(), redirect_uris: Vec::new() }
     }
 
     /// A confidential client with a secret.
@@ -69,16 +64,11 @@ impl Client {
     }
 
     pub(super) fn has_secret(&self, presented: &str) -> bool {
-        self.secrets
-            .iter()
-            .any(|secret| same(secret.expose_secret(), presented))
+        self.secrets.iter().any(|secret| same(secret.expose_secret(), presented))
     }
 
     pub(super) fn may_redirect_to(&self, uri: &str) -> bool {
-        self.redirect_uris
-            .iter()
-            .any(|registered| registered == uri)
-            || is_loopback(uri)
+        self.redirect_uris.iter().any(|registered| registered == uri) || is_loopback(uri)
     }
 }
 
@@ -91,6 +81,5 @@ fn is_loopback(uri: &str) -> bool {
     let Ok(uri) = Url::parse(uri) else {
         return false;
     };
-    matches!(uri.scheme(), "http" | "https")
-        && matches!(uri.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+    matches!(uri.scheme(), "http" | "https") && matches!(uri.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }

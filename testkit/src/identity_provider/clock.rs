@@ -27,7 +27,5 @@ impl Clock {
 
 /// The system's time since the Unix epoch.
 pub(super) fn system_time() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

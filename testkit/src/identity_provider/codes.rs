@@ -55,11 +55,7 @@ impl Codes {
             return None;
         }
         let code = format!("1.{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 48]>()));
-        let issued = Issued {
-            grant,
-            expires_at: now + LIFETIME_SECONDS,
-            redeemed: false,
-        };
+        let issued = Issued { grant, expires_at: now + LIFETIME_SECONDS, redeemed: false };
         self.issued.insert(code.clone(), issued);
         Some(code)
     }

@@ -40,10 +40,7 @@ impl TokenRequests {
     pub(super) fn add(&mut self, other: &Self) {
         self.total += other.total;
         self.succeeded += other.succeeded;
-        for (sum, parts) in [
-            (&mut self.by_grant, &other.by_grant),
-            (&mut self.by_outcome, &other.by_outcome),
-        ] {
+        for (sum, parts) in [(&mut self.by_grant, &other.by_grant), (&mut self.by_outcome, &other.by_outcome)] {
             for (name, count) in parts {
                 *sum.entry(name.clone()).or_default() += count;
             }

@@ -28,10 +28,7 @@ use super::user::User;
 
 pub(super) fn routes() -> Router<Arc<Provider>> {
     Router::new()
-        .route(
-            "/dev/faults",
-            get(list_faults).post(add_fault).delete(clear_faults),
-        )
+        .route("/dev/faults", get(list_faults).post(add_fault).delete(clear_faults))
         .route("/dev/counts", get(counts))
         .route("/dev/clock", post(advance))
         .route("/dev/users", post(register))
@@ -43,10 +40,7 @@ async fn list_faults(State(provider): State<Arc<Provider>>) -> Json<Vec<FaultRul
     Json(provider.state().faults.rules().to_vec())
 }
 
-async fn add_fault(
-    State(provider): State<Arc<Provider>>,
-    Json(rule): Json<FaultRule>,
-) -> StatusCode {
+async fn add_fault(State(provider): State<Arc<Provider>>, Json(rule): Json<FaultRule>) -> StatusCode {
     provider.state().faults.add(rule);
     StatusCode::NO_CONTENT
 }
@@ -67,9 +61,7 @@ struct Advance {
 }
 
 async fn advance(State(provider): State<Arc<Provider>>, Json(body): Json<Advance>) -> StatusCode {
-    provider
-        .clock
-        .advance(Duration::from_secs(body.advance_seconds));
+    provider.clock.advance(Duration::from_secs(body.advance_seconds));
     StatusCode::NO_CONTENT
 }
 
@@ -84,10 +76,7 @@ struct NewUser {
 
 async fn register(State(provider): State<Arc<Provider>>, Json(body): Json<NewUser>) -> Json<Value> {
     let user = User::new(&body.tenant_id, &body.username, &body.name);
-    let user = body
-        .guest_in
-        .iter()
-        .fold(user, |user, tenant_id| user.guest_in(tenant_id));
+    let user = body.guest_in.iter().fold(user, |user, tenant_id| user.guest_in(tenant_id));
     let home_account_id = user.home_account_id();
     provider.state().add_user(user);
     Json(json!({"home_account_id": home_account_id}))

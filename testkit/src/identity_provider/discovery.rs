@@ -13,20 +13,11 @@ use super::state::Provider;
 use super::tenant::TenantSegment;
 use super::token::dropped;
 
-pub(super) async fn configuration(
-    State(provider): State<Arc<Provider>>,
-    Path(segment): Path<String>,
-) -> Response {
-    guarded(&provider, Endpoint::Discovery, &segment, |tenant| {
-        configuration_of(&provider, tenant)
-    })
-    .await
+pub(super) async fn configuration(State(provider): State<Arc<Provider>>, Path(segment): Path<String>) -> Response {
+    guarded(&provider, Endpoint::Discovery, &segment, |tenant| configuration_of(&provider, tenant)).await
 }
 
-pub(super) async fn keys(
-    State(provider): State<Arc<Provider>>,
-    Path(segment): Path<String>,
-) -> Response {
+pub(super) async fn keys(State(provider): State<Arc<Provider>>, Path(segment): Path<String>) -> Response {
     guarded(&provider, Endpoint::Keys, &segment, |_| {
         let keys: Vec<Value> = provider.keys().iter().map(|key| key.to_jwk()).collect();
         json!({ "keys": keys })
@@ -35,16 +26,8 @@ pub(super) async fn keys(
 }
 
 /// What MSAL asks an authority it does not know; all names of this provider are one cloud.
-pub(super) async fn instance(
-    State(provider): State<Arc<Provider>>,
-    Path(segment): Path<String>,
-) -> Json<Value> {
-    let aliases = [
-        "login.microsoftonline.com",
-        "login.windows.net",
-        "login.microsoft.com",
-        "sts.windows.net",
-    ];
+pub(super) async fn instance(State(provider): State<Arc<Provider>>, Path(segment): Path<String>) -> Json<Value> {
+    let aliases = ["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"];
     Json(json!({
         "tenant_discovery_endpoint": format!("{}/{segment}/v2.0/.well-known/openid-configuration", provider.base_url),
         "api-version": "1.1",
@@ -58,13 +41,9 @@ pub(super) async fn instance(
 
 pub(super) async fn logout(RawQuery(query): RawQuery) -> Response {
     let form = Form::parse(query.unwrap_or_default().as_bytes());
-    match form
-        .get("post_logout_redirect_uri")
-        .filter(|uri| url::Url::parse(uri).is_ok())
-    {
+    match form.get("post_logout_redirect_uri").filter(|uri| url::Url::parse(uri).is_ok()) {
         Some(uri) => Redirect::to(uri).into_response(),
-        None => Html("<!doctype html><title>Signed out</title><p>You are signed out.</p>")
-            .into_response(),
+        None => Html("<!doctype html><title>Signed out</title><p>You are signed out.</p>").into_response(),
     }
 }
 
@@ -74,11 +53,7 @@ async fn guarded(
     segment: &str,
     document: impl FnOnce(&TenantSegment) -> Value,
 ) -> Response {
-    let effects = provider.strike(Target {
-        endpoint,
-        tenant_id: segment,
-        username: None,
-    });
+    let effects = provider.strike(Target { endpoint, tenant_id: segment, username: None });
     tokio::time::sleep(effects.delay).await;
     let refusal = match effects.end {
         Some(End::Refuse(error)) => error,

@@ -41,17 +41,11 @@ impl EntraError {
     }
 
     pub(super) fn invalid_client(number: u32, text: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::UNAUTHORIZED,
-            ..Self::new("invalid_client", number, text)
-        }
+        Self { status: StatusCode::UNAUTHORIZED, ..Self::new("invalid_client", number, text) }
     }
 
     pub(super) fn missing(parameter: &str) -> Self {
-        Self::invalid_request(
-            900_144,
-            format!("The request body must contain the following parameter: '{parameter}'."),
-        )
+        Self::invalid_request(900_144, format!("The request body must contain the following parameter: '{parameter}'."))
     }
 
     pub(super) fn with_suberror(mut self, suberror: &str) -> Self {
@@ -88,9 +82,7 @@ impl EntraError {
         }
         let mut response = (self.status, Json(body)).into_response();
         if let Some(wait) = self.retry_after {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         response
     }

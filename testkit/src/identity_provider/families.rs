@@ -60,27 +60,13 @@ const SEAL: usize = 32;
 impl Families {
     pub(super) fn new(rotation: Rotation) -> Self {
         let seal = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        Self {
-            seal,
-            rotation,
-            families: HashMap::new(),
-            revoked: 0,
-        }
+        Self { seal, rotation, families: HashMap::new(), revoked: 0 }
     }
 
     pub(super) fn begin(&mut self, user: Arc<User>, tenant_id: &str, client_id: &str) -> Uuid {
         let id = Uuid::from_bytes(rand::random());
         let (tenant_id, client_id) = (tenant_id.to_owned(), client_id.to_owned());
-        self.families.insert(
-            id,
-            Family {
-                user,
-                tenant_id,
-                client_id,
-                newest: 0,
-                is_revoked: false,
-            },
-        );
+        self.families.insert(id, Family { user, tenant_id, client_id, newest: 0, is_revoked: false });
         id
     }
 
@@ -88,11 +74,7 @@ impl Families {
     pub(super) fn issue(&mut self, id: Uuid, expires_at: u64) -> Option<String> {
         let family = self.families.get_mut(&id)?;
         family.newest += 1;
-        let ticket = Ticket {
-            family: id,
-            number: family.newest,
-            expires_at,
-        };
+        let ticket = Ticket { family: id, number: family.newest, expires_at };
         Some(seal(&self.seal, &ticket))
     }
 
@@ -104,10 +86,7 @@ impl Families {
     /// Uses a refresh token: the id of its family and the family.
     pub(super) fn redeem(&mut self, token: &str, now: u64) -> Result<(Uuid, Family), RefreshFault> {
         let ticket = unseal(&self.seal, token).ok_or(RefreshFault::Forged)?;
-        let family = self
-            .families
-            .get(&ticket.family)
-            .ok_or(RefreshFault::Forged)?;
+        let family = self.families.get(&ticket.family).ok_or(RefreshFault::Forged)?;
         if family.is_revoked {
             return Err(RefreshFault::Revoked);
         }
@@ -136,9 +115,7 @@ impl Families {
         let ids: Vec<Uuid> = self
             .families
             .iter()
-            .filter(|(_, family)| {
-                !family.is_revoked && family.user.username.eq_ignore_ascii_case(username)
-            })
+            .filter(|(_, family)| !family.is_revoked && family.user.username.eq_ignore_ascii_case(username))
             .map(|(id, _)| *id)
             .collect();
         for id in &ids {
@@ -148,9 +125,7 @@ impl Families {
     }
 
     pub(super) fn is_live(&self, id: Uuid) -> bool {
-        self.families
-            .get(&id)
-            .is_some_and(|family| !family.is_revoked)
+        self.families.get(&id).is_some_and(|family| !family.is_revoked)
     }
 
     pub(super) fn revoked(&self) -> u64 {

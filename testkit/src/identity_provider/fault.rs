@@ -87,13 +87,7 @@ pub struct FaultRule {
 
 impl From<Fault> for FaultRule {
     fn from(fault: Fault) -> Self {
-        Self {
-            fault,
-            endpoint: Endpoint::Token,
-            tenant_id: None,
-            username: None,
-            times: None,
-        }
+        Self { fault, endpoint: Endpoint::Token, tenant_id: None, username: None, times: None }
     }
 }
 
@@ -107,28 +101,19 @@ impl FaultRule {
     /// Only in this tenant.
     #[must_use]
     pub fn in_tenant(self, tenant_id: &str) -> Self {
-        Self {
-            tenant_id: Some(tenant_id.to_owned()),
-            ..self
-        }
+        Self { tenant_id: Some(tenant_id.to_owned()), ..self }
     }
 
     /// Only for this user.
     #[must_use]
     pub fn for_user(self, username: &str) -> Self {
-        Self {
-            username: Some(username.to_owned()),
-            ..self
-        }
+        Self { username: Some(username.to_owned()), ..self }
     }
 
     /// So many times.
     #[must_use]
     pub fn times(self, times: u64) -> Self {
-        Self {
-            times: Some(times),
-            ..self
-        }
+        Self { times: Some(times), ..self }
     }
 }
 
@@ -191,15 +176,11 @@ impl Faults {
 }
 
 fn hits(rule: &FaultRule, target: Target<'_>) -> bool {
-    let tenant = rule
-        .tenant_id
+    let tenant = rule.tenant_id.as_deref().is_none_or(|id| id.eq_ignore_ascii_case(target.tenant_id));
+    let user = rule
+        .username
         .as_deref()
-        .is_none_or(|id| id.eq_ignore_ascii_case(target.tenant_id));
-    let user = rule.username.as_deref().is_none_or(|name| {
-        target
-            .username
-            .is_some_and(|username| username.eq_ignore_ascii_case(name))
-    });
+        .is_none_or(|name| target.username.is_some_and(|username| username.eq_ignore_ascii_case(name)));
     rule.endpoint == target.endpoint && tenant && user && rule.times != Some(0)
 }
 
@@ -211,17 +192,12 @@ fn apply(fault: &Fault, effects: &mut Effects) {
         }
         Fault::DropConnection => Some(End::Drop),
         Fault::LoseAnswer => Some(End::LoseAnswer),
-        Fault::TooManyRequests {
-            retry_after_seconds,
-        } => Some(End::Refuse(too_many_requests(*retry_after_seconds))),
-        Fault::ServerError {
-            status,
-            retry_after_seconds,
-        } => Some(End::Refuse(server_error(*status, *retry_after_seconds))),
-        Fault::InvalidGrant { suberror } => Some(End::Refuse(invalid_grant(suberror.as_deref()))),
-        Fault::InteractionRequired { claims } => {
-            Some(End::Refuse(interaction_required(claims.as_deref())))
+        Fault::TooManyRequests { retry_after_seconds } => Some(End::Refuse(too_many_requests(*retry_after_seconds))),
+        Fault::ServerError { status, retry_after_seconds } => {
+            Some(End::Refuse(server_error(*status, *retry_after_seconds)))
         }
+        Fault::InvalidGrant { suberror } => Some(End::Refuse(invalid_grant(suberror.as_deref()))),
+        Fault::InteractionRequired { claims } => Some(End::Refuse(interaction_required(claims.as_deref()))),
     };
 }
 
@@ -238,11 +214,7 @@ fn server_error(status: u16, retry_after_seconds: Option<u64>) -> EntraError {
     EntraError {
         status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         retry_after: retry_after_seconds.map(Duration::from_secs),
-        ..EntraError::new(
-            "temporarily_unavailable",
-            90_033,
-            "A transient error has occurred. Please try again.",
-        )
+        ..EntraError::new("temporarily_unavailable", 90_033, "A transient error has occurred. Please try again.")
     }
 }
 
@@ -251,13 +223,8 @@ fn invalid_grant(suberror: Option<&str>) -> EntraError {
         Some("consent_required") => {
             EntraError::invalid_grant(65_001, "The user has not consented to use the application.")
         }
-        Some("token_expired") => {
-            EntraError::invalid_grant(700_082, "The refresh token has expired due to inactivity.")
-        }
-        _ => EntraError::invalid_grant(
-            50_173,
-            "The provided grant has expired due to it being revoked.",
-        ),
+        Some("token_expired") => EntraError::invalid_grant(700_082, "The refresh token has expired due to inactivity."),
+        _ => EntraError::invalid_grant(50_173, "The provided grant has expired due to it being revoked."),
     };
     match suberror {
         Some(suberror) => error.with_suberror(suberror),
@@ -266,8 +233,10 @@ fn invalid_grant(suberror: Option<&str>) -> EntraError {
 }
 
 fn interaction_required(claims: Option<&str>) -> EntraError {
-    let challenge = r#"{"access_token":{"capolids":{"essential":true,"values":["00000000-0000-0000-0000-0000000000ca"]}}}"#;
-    let text = "Due to a policy of your administrator, you must use multi-factor authentication to access this resource.";
+    let challenge =
+        r#"{"access_token":{"capolids":{"essential":true,"values":["00000000-0000-0000-0000-0000000000ca"]}}}"#;
+    let text =
+        "Due to a policy of your administrator, you must use multi-factor authentication to access this resource.";
     EntraError {
         claims: Some(claims.unwrap_or(challenge).to_owned()),
         ..EntraError::new("interaction_required", 50_076, text).with_suberror("basic_action")

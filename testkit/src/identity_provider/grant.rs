@@ -60,10 +60,7 @@ pub(super) fn peek(provider: &Provider, form: &Form) -> Option<(Arc<User>, Strin
         }
         ON_BEHALF_OF => {
             let claims = provider.live_claims(form.get("assertion")?)?;
-            Some((
-                user_of(&claims, provider)?,
-                claims["tid"].as_str()?.to_owned(),
-            ))
+            Some((user_of(&claims, provider)?, claims["tid"].as_str()?.to_owned()))
         }
         _ => None,
     }
@@ -102,39 +99,17 @@ fn redeem_code(
         check_code(grant, tenant, &client, form)?;
     }
     let grant = state.codes.redeem(code, now).map_err(describe_code_fault)?;
-    let scopes = form
-        .get("scope")
-        .map_or(grant.scopes.clone(), Scopes::parse);
-    let family = state
-        .families
-        .begin(Arc::clone(&grant.user), &grant.tenant_id, &client.id);
+    let scopes = form.get("scope").map_or(grant.scopes.clone(), Scopes::parse);
+    let family = state.families.begin(Arc::clone(&grant.user), &grant.tenant_id, &client.id);
     // What was consented to decides, not what the redemption repeats.
     let refreshable = grant.scopes.has("offline_access");
-    let subject = Subject::User {
-        user: grant.user,
-        family,
-        nonce: grant.nonce,
-        refreshable,
-    };
-    Ok(Grant {
-        client,
-        tenant_id: grant.tenant_id,
-        scopes,
-        subject,
-    })
+    let subject = Subject::User { user: grant.user, family, nonce: grant.nonce, refreshable };
+    Ok(Grant { client, tenant_id: grant.tenant_id, scopes, subject })
 }
 
-fn check_code(
-    grant: &CodeGrant,
-    tenant: &TenantSegment,
-    client: &Client,
-    form: &Form,
-) -> Result<(), EntraError> {
+fn check_code(grant: &CodeGrant, tenant: &TenantSegment, client: &Client, form: &Form) -> Result<(), EntraError> {
     if grant.client_id != client.id {
-        return Err(EntraError::invalid_grant(
-            70_000,
-            "The provided authorization code was issued to another client.",
-        ));
+        return Err(EntraError::invalid_grant(70_000, "The provided authorization code was issued to another client."));
     }
     check_tenant(tenant, &grant.tenant_id)?;
     let redirect_uri = form.require("redirect_uri")?;
@@ -163,20 +138,18 @@ fn check_verifier(challenge: Option<&str>, verifier: Option<&str>) -> Result<(),
 
 fn check_tenant(tenant: &TenantSegment, tenant_id: &str) -> Result<(), EntraError> {
     match tenant {
-        TenantSegment::One(own) if own != tenant_id => Err(EntraError::invalid_grant(
-            700_005,
-            "The provided grant is intended to use against another tenant.",
-        )),
+        TenantSegment::One(own) if own != tenant_id => {
+            Err(EntraError::invalid_grant(700_005, "The provided grant is intended to use against another tenant."))
+        }
         _ => Ok(()),
     }
 }
 
 fn describe_code_fault(fault: CodeFault) -> EntraError {
     match fault {
-        CodeFault::Unknown => EntraError::invalid_grant(
-            9_002_313,
-            "Invalid request. The authorization code is malformed or invalid.",
-        ),
+        CodeFault::Unknown => {
+            EntraError::invalid_grant(9_002_313, "Invalid request. The authorization code is malformed or invalid.")
+        }
         CodeFault::Expired => EntraError::invalid_grant(
             70_008,
             "The provided authorization code has expired. Send a new interactive authorization request.",
@@ -202,56 +175,32 @@ fn redeem_refresh_token(
         Some(family) => check_family(family, tenant, &client)?,
         None => return Err(describe_refresh_fault(&RefreshFault::Forged)),
     };
-    let (family, owner) = state
-        .families
-        .redeem(token, now)
-        .map_err(|fault| describe_refresh_fault(&fault))?;
-    let subject = Subject::User {
-        user: owner.user,
-        family,
-        nonce: None,
-        refreshable: true,
-    };
-    Ok(Grant {
-        client,
-        tenant_id,
-        scopes,
-        subject,
-    })
+    let (family, owner) = state.families.redeem(token, now).map_err(|fault| describe_refresh_fault(&fault))?;
+    let subject = Subject::User { user: owner.user, family, nonce: None, refreshable: true };
+    Ok(Grant { client, tenant_id, scopes, subject })
 }
 
 /// The tenant that a refresh is for: a refresh token serves every tenant its user is in.
-fn check_family(
-    family: &Family,
-    tenant: &TenantSegment,
-    client: &Client,
-) -> Result<String, EntraError> {
+fn check_family(family: &Family, tenant: &TenantSegment, client: &Client) -> Result<String, EntraError> {
     if family.client_id != client.id {
-        let error = EntraError::invalid_grant(
-            70_000,
-            "The provided refresh token was issued to another client.",
-        );
+        let error = EntraError::invalid_grant(70_000, "The provided refresh token was issued to another client.");
         return Err(error.with_suberror("client_mismatch"));
     }
     match tenant {
         TenantSegment::Any(_) => Ok(family.tenant_id.clone()),
-        TenantSegment::One(_) => tenant.of(&family.user).map_err(|error| EntraError {
-            error: "invalid_grant",
-            ..error
-        }),
+        TenantSegment::One(_) => {
+            tenant.of(&family.user).map_err(|error| EntraError { error: "invalid_grant", ..error })
+        }
     }
 }
 
 fn describe_refresh_fault(fault: &RefreshFault) -> EntraError {
     match fault {
-        RefreshFault::Forged => EntraError::invalid_grant(
-            9_002_313,
-            "Invalid request. The refresh token is malformed or invalid.",
-        ),
-        RefreshFault::Expired => {
-            EntraError::invalid_grant(700_082, "The refresh token has expired due to inactivity.")
-                .with_suberror("token_expired")
+        RefreshFault::Forged => {
+            EntraError::invalid_grant(9_002_313, "Invalid request. The refresh token is malformed or invalid.")
         }
+        RefreshFault::Expired => EntraError::invalid_grant(700_082, "The refresh token has expired due to inactivity.")
+            .with_suberror("token_expired"),
         RefreshFault::Revoked => EntraError::invalid_grant(
             50_173,
             "The provided grant has expired due to it being revoked, a fresh auth token is needed.",
@@ -265,35 +214,20 @@ fn describe_refresh_fault(fault: &RefreshFault) -> EntraError {
     }
 }
 
-fn for_the_app(
-    tenant: &TenantSegment,
-    client: Arc<Client>,
-    form: &Form,
-) -> Result<Grant, EntraError> {
+fn for_the_app(tenant: &TenantSegment, client: Arc<Client>, form: &Form) -> Result<Grant, EntraError> {
     let scopes = Scopes::parse(form.require("scope")?);
     let TenantSegment::One(tenant_id) = tenant else {
-        let text = format!(
-            "'{}' is not a tenant; client credentials need one.",
-            tenant.as_str()
-        );
+        let text = format!("'{}' is not a tenant; client credentials need one.", tenant.as_str());
         return Err(EntraError::invalid_request(53_003, text));
     };
     if client.is_public() {
-        return Err(EntraError::invalid_client(
-            700_025,
-            "Client is public so client credentials are not for it.",
-        ));
+        return Err(EntraError::invalid_client(700_025, "Client is public so client credentials are not for it."));
     }
     if !form.require("scope")?.ends_with("/.default") {
         let text = "The provided value for the input parameter 'scope' is not valid: it must end with '/.default'.";
         return Err(EntraError::new("invalid_scope", 1_002_012, text));
     }
-    Ok(Grant {
-        client,
-        tenant_id: tenant_id.clone(),
-        scopes,
-        subject: Subject::App,
-    })
+    Ok(Grant { client, tenant_id: tenant_id.clone(), scopes, subject: Subject::App })
 }
 
 fn on_behalf_of(
@@ -303,23 +237,14 @@ fn on_behalf_of(
     form: &Form,
 ) -> Result<Grant, EntraError> {
     if form.require("requested_token_use")? != "on_behalf_of" {
-        return Err(EntraError::invalid_request(
-            900_144,
-            "'requested_token_use' must be 'on_behalf_of'.",
-        ));
+        return Err(EntraError::invalid_request(900_144, "'requested_token_use' must be 'on_behalf_of'."));
     }
     let scopes = Scopes::parse(form.require("scope")?);
     let assertion = form.require("assertion")?;
     let claims = provider.live_claims(assertion).ok_or_else(|| {
-        EntraError::invalid_grant(
-            500_133,
-            "Assertion is not within its valid time range, or was not issued here.",
-        )
+        EntraError::invalid_grant(500_133, "Assertion is not within its valid time range, or was not issued here.")
     })?;
-    if !claims["aud"]
-        .as_str()
-        .is_some_and(|audience| audience.eq_ignore_ascii_case(&client.id))
-    {
+    if !claims["aud"].as_str().is_some_and(|audience| audience.eq_ignore_ascii_case(&client.id)) {
         let text = "Assertion audience does not match the Client app presenting the assertion.";
         return Err(EntraError::invalid_grant(500_131, text));
     }
@@ -327,22 +252,9 @@ fn on_behalf_of(
         .ok_or_else(|| EntraError::invalid_grant(50_027, "The assertion is not of a user."))?;
     let tenant_id = claims["tid"].as_str().unwrap_or_default().to_owned();
     check_tenant(tenant, &tenant_id)?;
-    let family = provider
-        .state()
-        .families
-        .begin(Arc::clone(&user), &tenant_id, &client.id);
+    let family = provider.state().families.begin(Arc::clone(&user), &tenant_id, &client.id);
     let refreshable = scopes.has("offline_access");
-    Ok(Grant {
-        client,
-        tenant_id,
-        scopes,
-        subject: Subject::User {
-            user,
-            family,
-            nonce: None,
-            refreshable,
-        },
-    })
+    Ok(Grant { client, tenant_id, scopes, subject: Subject::User { user, family, nonce: None, refreshable } })
 }
 
 fn user_of(claims: &Value, provider: &Provider) -> Option<Arc<User>> {

@@ -18,16 +18,10 @@ pub(super) async fn me(State(provider): State<Arc<Provider>>, headers: HeaderMap
     };
     let tenant_id = claims["tid"].as_str().unwrap_or_default();
     let username = claims["preferred_username"].as_str();
-    let effects = provider.strike(Target {
-        endpoint: Endpoint::Graph,
-        tenant_id,
-        username,
-    });
+    let effects = provider.strike(Target { endpoint: Endpoint::Graph, tenant_id, username });
     tokio::time::sleep(effects.delay).await;
     match effects.end {
-        Some(End::Refuse(error)) => {
-            error.to_response(provider.clock.now(), &uuid::Uuid::now_v7().to_string())
-        }
+        Some(End::Refuse(error)) => error.to_response(provider.clock.now(), &uuid::Uuid::now_v7().to_string()),
         Some(End::Drop | End::LoseAnswer) => dropped(),
         None => Json(json!({
             "id": claims["oid"],
@@ -41,11 +35,7 @@ pub(super) async fn me(State(provider): State<Arc<Provider>>, headers: HeaderMap
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .strip_prefix("Bearer ")
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 fn unauthorized() -> Response {

@@ -12,11 +12,7 @@ use super::state::Provider;
 use super::user::User;
 
 /// The JSON a grant is answered with.
-pub(super) fn answer(
-    provider: &Provider,
-    grant: &Grant,
-    wants_client_info: bool,
-) -> Result<Value, KeyError> {
+pub(super) fn answer(provider: &Provider, grant: &Grant, wants_client_info: bool) -> Result<Value, KeyError> {
     let lifetime = provider.options.access_token_lifetime.as_secs();
     let mut answer = json!({
         "token_type": "Bearer",
@@ -27,23 +23,13 @@ pub(super) fn answer(
     if let Some(wait) = provider.options.refresh_in {
         answer["refresh_in"] = wait.as_secs().into();
     }
-    let Subject::User {
-        user,
-        family,
-        nonce,
-        refreshable,
-    } = &grant.subject
-    else {
+    let Subject::User { user, family, nonce, refreshable } = &grant.subject else {
         return Ok(answer);
     };
     answer["scope"] = grant.scopes.granted().into();
     if *refreshable {
         let expires_at = provider.clock.now() + provider.options.refresh_token_lifetime;
-        answer["refresh_token"] = provider
-            .state()
-            .families
-            .issue(*family, expires_at.as_secs())
-            .into();
+        answer["refresh_token"] = provider.state().families.issue(*family, expires_at.as_secs()).into();
     }
     if grant.scopes.has("openid") {
         let claims = id_token_claims(provider, grant, user, nonce.as_deref());
@@ -112,8 +98,5 @@ fn id_token_claims(provider: &Provider, grant: &Grant, user: &User, nonce: Optio
 
 /// A subject that differs from one audience to the next.
 fn pairwise(user: &User, audience: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(format!(
-        "{}|{audience}",
-        user.home_account_id()
-    )))
+    URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{}|{audience}", user.home_account_id())))
 }

@@ -17,18 +17,9 @@ pub(super) fn choose(provider: &Provider, form: &Form) -> Html<String> {
     let hidden: String = form
         .iter()
         .filter(|(name, _)| !matches!(*name, "login_hint" | "prompt"))
-        .map(|(name, value)| {
-            format!(
-                r#"<input type="hidden" name="{}" value="{}">"#,
-                escape(name),
-                escape(value)
-            )
-        })
+        .map(|(name, value)| format!(r#"<input type="hidden" name="{}" value="{}">"#, escape(name), escape(value)))
         .collect();
-    let users: String = usernames(provider)
-        .iter()
-        .map(|username| user_form(&hidden, username))
-        .collect();
+    let users: String = usernames(provider).iter().map(|username| user_form(&hidden, username)).collect();
     let hint = escape(form.get("login_hint").unwrap_or_default());
     page(
         "Sign in",
@@ -44,19 +35,12 @@ pub(super) fn choose(provider: &Provider, form: &Form) -> Html<String> {
 
 /// An error that nobody else can be told.
 pub(super) fn error(error: &EntraError) -> Html<String> {
-    page(
-        "Sign in failed",
-        &format!("<p>{}</p>", escape(&error.description())),
-    )
+    page("Sign in failed", &format!("<p>{}</p>", escape(&error.description())))
 }
 
 fn usernames(provider: &Provider) -> Vec<String> {
     let state = provider.state();
-    let mut names: Vec<String> = state
-        .users
-        .values()
-        .map(|user| user.username.clone())
-        .collect();
+    let mut names: Vec<String> = state.users.values().map(|user| user.username.clone()).collect();
     names.sort();
     names.truncate(MOST_USERS_SHOWN);
     names
@@ -78,9 +62,5 @@ fn page(title: &str, content: &str) -> Html<String> {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

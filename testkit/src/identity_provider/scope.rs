@@ -23,22 +23,14 @@ impl Scopes {
 
     /// What the answer's `scope` says: all but `offline_access`.
     pub(super) fn granted(&self) -> String {
-        let granted: Vec<&str> = self
-            .0
-            .iter()
-            .map(String::as_str)
-            .filter(|scope| !scope.eq_ignore_ascii_case("offline_access"))
-            .collect();
+        let granted: Vec<&str> =
+            self.0.iter().map(String::as_str).filter(|scope| !scope.eq_ignore_ascii_case("offline_access")).collect();
         granted.join(" ")
     }
 
     /// The audience of the access token: an application id or a resource URL.
     pub(super) fn audience(&self) -> String {
-        let resource = self
-            .0
-            .iter()
-            .find_map(|scope| scope.rsplit_once('/'))
-            .map(|(resource, _)| resource);
+        let resource = self.0.iter().find_map(|scope| scope.rsplit_once('/')).map(|(resource, _)| resource);
         let resource = resource.unwrap_or(GRAPH).trim_end_matches('/');
         match resource.strip_prefix("api://").unwrap_or(resource) {
             GRAPH_URL => GRAPH.to_owned(),
@@ -49,17 +41,13 @@ impl Scopes {
     /// The access token's `scp`: permission names without OpenID's and without their resource.
     pub(super) fn permissions(&self) -> String {
         let own = self.0.iter().filter(|scope| !is_openid(scope));
-        let names: Vec<&str> = own
-            .map(|scope| scope.rsplit('/').next().unwrap_or(scope))
-            .collect();
+        let names: Vec<&str> = own.map(|scope| scope.rsplit('/').next().unwrap_or(scope)).collect();
         names.join(" ")
     }
 }
 
 fn is_openid(scope: &str) -> bool {
-    ["openid", "profile", "email", "offline_access"]
-        .iter()
-        .any(|own| own.eq_ignore_ascii_case(scope))
+    ["openid", "profile", "email", "offline_access"].iter().any(|own| own.eq_ignore_ascii_case(scope))
 }
 
 #[cfg(test)]
@@ -83,9 +71,6 @@ mod tests {
 
     #[test]
     fn the_url_of_graph_means_graph() {
-        assert_eq!(
-            Scopes::parse("https://graph.microsoft.com/.default").audience(),
-            GRAPH
-        );
+        assert_eq!(Scopes::parse("https://graph.microsoft.com/.default").audience(), GRAPH);
     }
 }

@@ -98,8 +98,7 @@ impl IdentityProvider {
         let key = tokio::task::spawn_blocking(SigningKey::of_this_process).await??;
         let provider = Arc::new(Provider::new(options, base_url, key));
         let stop = provider.stopped.clone().cancelled_owned();
-        let serving =
-            axum::serve(listener, routes(Arc::clone(&provider))).with_graceful_shutdown(stop);
+        let serving = axum::serve(listener, routes(Arc::clone(&provider))).with_graceful_shutdown(stop);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the identity provider ended");
@@ -137,45 +136,18 @@ impl IdentityProvider {
     ///
     /// # Errors
     /// When the user or the client is unknown, or the user is not in the tenant.
-    pub fn sign_in(
-        &self,
-        client_id: &str,
-        tenant: &str,
-        username: &str,
-        scopes: &str,
-    ) -> Result<Value, SignInError> {
+    pub fn sign_in(&self, client_id: &str, tenant: &str, username: &str, scopes: &str) -> Result<Value, SignInError> {
         let (user, client) = {
             let state = self.provider.state();
-            (
-                state.user(username).ok_or(SignInError::User)?,
-                state.client(client_id).ok_or(SignInError::Client)?,
-            )
+            (state.user(username).ok_or(SignInError::User)?, state.client(client_id).ok_or(SignInError::Client)?)
         };
         let tenant_id = TenantSegment::parse(tenant).and_then(|tenant| tenant.of(&user));
         let tenant_id = tenant_id.map_err(|_| SignInError::Tenant)?;
-        let family =
-            self.provider
-                .state()
-                .families
-                .begin(Arc::clone(&user), &tenant_id, &client.id);
+        let family = self.provider.state().families.begin(Arc::clone(&user), &tenant_id, &client.id);
         let scopes = Scopes::parse(scopes);
         let refreshable = scopes.has("offline_access");
-        let subject = Subject::User {
-            user,
-            family,
-            nonce: None,
-            refreshable,
-        };
-        Ok(answer(
-            &self.provider,
-            &Grant {
-                client,
-                tenant_id,
-                scopes,
-                subject,
-            },
-            true,
-        )?)
+        let subject = Subject::User { user, family, nonce: None, refreshable };
+        Ok(answer(&self.provider, &Grant { client, tenant_id, scopes, subject }, true)?)
     }
 
     /// Adds or replaces many users.
@@ -188,10 +160,7 @@ impl IdentityProvider {
 
     /// Adds or replaces a client.
     pub fn register_client(&self, client: Client) {
-        self.provider
-            .state()
-            .clients
-            .insert(client.id.clone(), Arc::new(client));
+        self.provider.state().clients.insert(client.id.clone(), Arc::new(client));
     }
 
     /// The provider's time since the Unix epoch.
@@ -229,20 +198,13 @@ impl IdentityProvider {
     /// Whom an access token is for, if it is valid now: issued here, not expired, not revoked.
     #[must_use]
     pub fn validate(&self, access_token: &str) -> Option<LiveToken> {
-        self.provider
-            .live_claims(access_token)
-            .map(|claims| LiveToken::from_claims(&claims))
+        self.provider.live_claims(access_token).map(|claims| LiveToken::from_claims(&claims))
     }
 
     /// The token requests of one tenant; those that name no known user count for the tenant in the path.
     #[must_use]
     pub fn token_requests(&self, tenant_id: &str) -> TokenRequests {
-        self.provider
-            .state()
-            .requests
-            .get(&tenant_id.to_lowercase())
-            .cloned()
-            .unwrap_or_default()
+        self.provider.state().requests.get(&tenant_id.to_lowercase()).cloned().unwrap_or_default()
     }
 
     /// The token requests of all tenants.
@@ -268,10 +230,7 @@ impl IdentityProvider {
 
 impl std::fmt::Debug for IdentityProvider {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("IdentityProvider")
-            .field("base_url", &self.provider.base_url)
-            .finish_non_exhaustive()
+        formatter.debug_struct("IdentityProvider").field("base_url", &self.provider.base_url).finish_non_exhaustive()
     }
 }
 
@@ -297,15 +256,9 @@ impl LiveToken {
 
 fn routes(provider: Arc<Provider>) -> Router {
     Router::new()
-        .route(
-            "/{tenant}/v2.0/.well-known/openid-configuration",
-            get(discovery::configuration),
-        )
+        .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery::configuration))
         .route("/{tenant}/oauth2/v2.0/authorize", get(authorize::authorize))
-        .route(
-            "/{tenant}/oauth2/v2.0/token",
-            axum::routing::post(token::token),
-        )
+        .route("/{tenant}/oauth2/v2.0/token", axum::routing::post(token::token))
         .route("/{tenant}/oauth2/v2.0/logout", get(discovery::logout))
         .route("/{tenant}/discovery/v2.0/keys", get(discovery::keys))
         .route("/{tenant}/discovery/instance", get(discovery::instance))
@@ -316,11 +269,7 @@ fn routes(provider: Arc<Provider>) -> Router {
 }
 
 /// Connections outlive the listener; a stopped provider answers on none of them.
-async fn unless_stopped(
-    State(provider): State<Arc<Provider>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn unless_stopped(State(provider): State<Arc<Provider>>, request: Request, next: Next) -> Response {
     match provider.stopped.is_cancelled() {
         true => token::dropped(),
         false => next.run(request).await,

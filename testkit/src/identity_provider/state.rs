@@ -71,17 +71,11 @@ impl Provider {
     }
 
     pub(super) fn add_key(&self, key: SigningKey) {
-        self.keys
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::new(key));
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(key));
     }
 
     pub(super) fn keys(&self) -> Vec<Arc<SigningKey>> {
-        self.keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn sign(&self, claims: &Value) -> Result<String, KeyError> {
@@ -98,11 +92,7 @@ impl Provider {
         }
         match claims["sid"].as_str() {
             None => Some(claims),
-            Some(family) => self
-                .state()
-                .families
-                .is_live(Uuid::try_parse(family).ok()?)
-                .then_some(claims),
+            Some(family) => self.state().families.is_live(Uuid::try_parse(family).ok()?).then_some(claims),
         }
     }
 }
@@ -114,8 +104,7 @@ impl State {
 
     pub(super) fn add_user(&mut self, user: User) -> Arc<User> {
         let user = Arc::new(user);
-        self.users
-            .insert(user.username.to_lowercase(), Arc::clone(&user));
+        self.users.insert(user.username.to_lowercase(), Arc::clone(&user));
         user
     }
 

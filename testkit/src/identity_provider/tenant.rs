@@ -16,10 +16,7 @@ impl TenantSegment {
         match segment.as_str() {
             "common" | "organizations" => Ok(Self::Any(segment)),
             _ if is_guid(&segment) => Ok(Self::One(segment)),
-            _ => Err(EntraError::invalid_request(
-                90_002,
-                format!("Tenant '{segment}' not found."),
-            )),
+            _ => Err(EntraError::invalid_request(90_002, format!("Tenant '{segment}' not found."))),
         }
     }
 
@@ -37,10 +34,7 @@ impl TenantSegment {
             Self::One(tenant_id) => Err(EntraError::new(
                 "access_denied",
                 50_020,
-                format!(
-                    "User account '{}' does not exist in tenant '{tenant_id}'.",
-                    user.username
-                ),
+                format!("User account '{}' does not exist in tenant '{tenant_id}'.", user.username),
             )),
         }
     }

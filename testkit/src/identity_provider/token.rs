@@ -27,19 +27,11 @@ pub(super) async fn token(
 ) -> Response {
     let form = Form::parse(&body);
     let subject = peek(&provider, &form);
-    let tenant_id = subject
-        .as_ref()
-        .map_or(segment.as_str(), |(_, tenant_id)| tenant_id)
-        .to_lowercase();
+    let tenant_id = subject.as_ref().map_or(segment.as_str(), |(_, tenant_id)| tenant_id).to_lowercase();
     let username = subject.as_ref().map(|(user, _)| user.username());
     let outcome = serve(&provider, &segment, &headers, &form, &tenant_id, username).await;
     let grant_type = form.get("grant_type").unwrap_or("none");
-    provider
-        .state()
-        .requests
-        .entry(tenant_id)
-        .or_default()
-        .count(grant_type, outcome.name());
+    provider.state().requests.entry(tenant_id).or_default().count(grant_type, outcome.name());
     outcome.into_response(&provider, &headers)
 }
 
@@ -58,11 +50,7 @@ async fn serve(
     tenant_id: &str,
     username: Option<&str>,
 ) -> Outcome {
-    let effects = provider.strike(Target {
-        endpoint: Endpoint::Token,
-        tenant_id,
-        username,
-    });
+    let effects = provider.strike(Target { endpoint: Endpoint::Token, tenant_id, username });
     tokio::time::sleep(effects.delay).await;
     match effects.end {
         Some(End::Refuse(error)) => Outcome::Refused(error),
@@ -78,12 +66,7 @@ async fn serve(
     }
 }
 
-fn grant_tokens(
-    provider: &Provider,
-    segment: &str,
-    headers: &HeaderMap,
-    form: &Form,
-) -> Result<Value, EntraError> {
+fn grant_tokens(provider: &Provider, segment: &str, headers: &HeaderMap, form: &Form) -> Result<Value, EntraError> {
     let tenant = TenantSegment::parse(segment)?;
     let client = authenticate(provider, tenant.as_str(), headers, form)?;
     let grant = redeem(provider, &tenant, client, form)?;
@@ -107,15 +90,10 @@ impl Outcome {
     fn into_response(self, provider: &Provider, headers: &HeaderMap) -> Response {
         match self {
             Self::Tokens(tokens) => {
-                let no_store = [
-                    (header::CACHE_CONTROL, "no-store"),
-                    (header::PRAGMA, "no-cache"),
-                ];
+                let no_store = [(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")];
                 (no_store, Json(tokens)).into_response()
             }
-            Self::Refused(error) => {
-                error.to_response(provider.clock.now(), &correlation_id(headers))
-            }
+            Self::Refused(error) => error.to_response(provider.clock.now(), &correlation_id(headers)),
             Self::Dropped | Self::AnswerLost => dropped(),
         }
     }
@@ -123,19 +101,12 @@ impl Outcome {
 
 /// The client's own request id, or a new one.
 fn correlation_id(headers: &HeaderMap) -> String {
-    let own = headers
-        .get("client-request-id")
-        .and_then(|value| value.to_str().ok());
+    let own = headers.get("client-request-id").and_then(|value| value.to_str().ok());
     own.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
 /// An answer whose body fails before its first byte, at which the server closes the connection without a word.
 pub(super) fn dropped() -> Response {
     let failure = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "dropped on purpose");
-    Response::new(Body::from_stream(futures_util::stream::iter([Err::<
-        Bytes,
-        _,
-    >(
-        failure
-    )])))
+    Response::new(Body::from_stream(futures_util::stream::iter([Err::<Bytes, _>(failure)])))
 }

@@ -66,9 +66,7 @@ fn object_id_in(tenant_id: &str, username: &str) -> String {
     let digest = Sha256::digest(format!("{tenant_id}|{}", username.to_lowercase()));
     let mut bytes = [0_u8; 16];
     bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes)
-        .into_uuid()
-        .to_string()
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
 /// True for the text form of a GUID.

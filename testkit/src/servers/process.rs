@@ -27,25 +27,11 @@ impl ServerProcess {
     /// Starts `command` in a process group of its own, with its output in `log`.
     pub(super) fn start(command: &mut Command, log: &Path) -> Self {
         let output = File::create(log).and_then(|file| Ok((file.try_clone()?, file)));
-        let (stdout, stderr) =
-            output.unwrap_or_else(|error| panic!("no log file for a private server: {error}"));
-        let spawned = command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn();
-        let child = spawned.unwrap_or_else(|error| {
-            panic!(
-                "{} does not start: {error}: install it",
-                command.get_program().display()
-            )
-        });
-        Self {
-            group: Pid::from_child(&child),
-            child,
-            log: log.to_owned(),
-        }
+        let (stdout, stderr) = output.unwrap_or_else(|error| panic!("no log file for a private server: {error}"));
+        let spawned = command.process_group(0).stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+        let child = spawned
+            .unwrap_or_else(|error| panic!("{} does not start: {error}: install it", command.get_program().display()));
+        Self { group: Pid::from_child(&child), child, log: log.to_owned() }
     }
 
     pub(super) fn is_running(&mut self) -> bool {
@@ -65,10 +51,7 @@ impl ServerProcess {
             async move { (!running).then_some(()) }
         });
         if ended.await.is_none() {
-            panic!(
-                "a private server did not end within {limit:?}; its log ends:\n{}",
-                self.log_tail()
-            );
+            panic!("a private server did not end within {limit:?}; its log ends:\n{}", self.log_tail());
         }
     }
 

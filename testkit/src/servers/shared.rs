@@ -31,12 +31,8 @@ pub async fn amqp_url() -> Url {
 /// When nothing listens there, or `TEST_REDIS_URL` is not a URL.
 pub async fn redis_url() -> Url {
     static CHECKED: OnceCell<Url> = OnceCell::const_new();
-    let address = Address {
-        server: "Redis",
-        variable: "TEST_REDIS_URL",
-        default: "redis://127.0.0.1:6379",
-        default_port: 6379,
-    };
+    let address =
+        Address { server: "Redis", variable: "TEST_REDIS_URL", default: "redis://127.0.0.1:6379", default_port: 6379 };
     CHECKED.get_or_init(|| address.checked()).await.clone()
 }
 

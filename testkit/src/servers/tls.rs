@@ -16,19 +16,12 @@ impl ServerTls {
     /// A listener with a certificate of `authority`, which must outlive the server.
     #[must_use]
     pub fn of(authority: &CertificateAuthority) -> Self {
-        Self {
-            authority: authority.certificate(),
-            files: authority.server(),
-            requires_client_certificate: false,
-        }
+        Self { authority: authority.certificate(), files: authority.server(), requires_client_certificate: false }
     }
 
     /// The same, refusing clients without a certificate of the same authority.
     #[must_use]
     pub fn requiring_client_certificate(self) -> Self {
-        Self {
-            requires_client_certificate: true,
-            ..self
-        }
+        Self { requires_client_certificate: true, ..self }
     }
 }

@@ -35,14 +35,9 @@ impl App {
     pub(crate) async fn with(options: Options) -> Self {
         let provider = IdentityProvider::start(options).await.unwrap();
         provider.register_client(Client::confidential(CLIENT, SECRET).redirect_uri(REDIRECT));
-        provider.register_user(
-            User::new(TENANT, "ada@contoso.com", "Ada Lovelace").guest_in(OTHER_TENANT),
-        );
+        provider.register_user(User::new(TENANT, "ada@contoso.com", "Ada Lovelace").guest_in(OTHER_TENANT));
         provider.register_user(User::new(TENANT, "grace@contoso.com", "Grace Hopper"));
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap();
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { provider, http }
     }
 
@@ -54,12 +49,7 @@ impl App {
         self.http.get(self.url(path)).send().await.unwrap()
     }
 
-    pub(crate) fn authorize_url(
-        &self,
-        tenant: &str,
-        username: &str,
-        changes: &[(&str, Option<&str>)],
-    ) -> Url {
+    pub(crate) fn authorize_url(&self, tenant: &str, username: &str, changes: &[(&str, Option<&str>)]) -> Url {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
         let mut query: HashMap<&str, &str> = HashMap::from([
             ("client_id", CLIENT),
@@ -79,11 +69,7 @@ impl App {
                 None => query.remove(name),
             };
         }
-        Url::parse_with_params(
-            &self.url(&format!("/{tenant}/oauth2/v2.0/authorize")),
-            query,
-        )
-        .unwrap()
+        Url::parse_with_params(&self.url(&format!("/{tenant}/oauth2/v2.0/authorize")), query).unwrap()
     }
 
     /// What the redirect back to the app carries.
@@ -93,28 +79,15 @@ impl App {
         username: &str,
         changes: &[(&str, Option<&str>)],
     ) -> HashMap<String, String> {
-        let answer = self
-            .http
-            .get(self.authorize_url(tenant, username, changes))
-            .send()
-            .await
-            .unwrap();
+        let answer = self.http.get(self.authorize_url(tenant, username, changes)).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::FOUND);
         let location = Url::parse(answer.headers()["location"].to_str().unwrap()).unwrap();
         assert!(location.as_str().starts_with(REDIRECT));
         location.query_pairs().into_owned().collect()
     }
 
-    pub(crate) async fn post_token(
-        &self,
-        tenant: &str,
-        form: &Form<'_>,
-    ) -> reqwest::Result<Response> {
-        self.http
-            .post(self.url(&format!("/{tenant}/oauth2/v2.0/token")))
-            .form(form)
-            .send()
-            .await
+    pub(crate) async fn post_token(&self, tenant: &str, form: &Form<'_>) -> reqwest::Result<Response> {
+        self.http.post(self.url(&format!("/{tenant}/oauth2/v2.0/token"))).form(form).send().await
     }
 
     pub(crate) async fn token(&self, tenant: &str, form: &Form<'_>) -> (StatusCode, Value) {
@@ -123,11 +96,7 @@ impl App {
     }
 
     pub(crate) async fn sign_in(&self, tenant: &str, username: &str) -> Value {
-        let code = self
-            .authorize(tenant, username, &[])
-            .await
-            .remove("code")
-            .unwrap();
+        let code = self.authorize(tenant, username, &[]).await.remove("code").unwrap();
         let (status, tokens) = self.token(tenant, &code_form(&code)).await;
         assert_eq!(status, StatusCode::OK, "{tokens}");
         tokens
@@ -162,17 +131,10 @@ pub(crate) fn refresh_form(refresh_token: &Value) -> Form<'static> {
 }
 
 pub(crate) fn form(pairs: &[(&'static str, &str)]) -> Form<'static> {
-    pairs
-        .iter()
-        .map(|(name, value)| (*name, (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
 }
 
-pub(crate) fn change(
-    mut form: Form<'static>,
-    name: &'static str,
-    value: Option<&str>,
-) -> Form<'static> {
+pub(crate) fn change(mut form: Form<'static>, name: &'static str, value: Option<&str>) -> Form<'static> {
     form.retain(|(own, _)| *own != name);
     form.extend(value.map(|value| (name, value.to_owned())));
     form

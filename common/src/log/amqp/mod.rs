@@ -233,6 +233,10 @@ impl ActivityLog for RabbitMqLog {
         let connection = self.shared.reading().await?;
         bounds::bounds(self.shared.address(), &connection, partition).await
     }
+
+    fn append_connection_losses(&self) -> u64 {
+        self.shared.publisher.get().map_or(0, Publisher::losses)
+    }
 }
 
 fn message(partition: u32, encoded: EncodedEvents) -> Message {

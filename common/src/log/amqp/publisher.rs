@@ -1,7 +1,7 @@
 //! Publishing with confirms: one task owns the channel, because confirms go astray where several tasks share one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -67,6 +67,7 @@ pub(super) struct Publisher {
     address: String,
     requests: mpsc::Sender<Request>,
     blocked: Arc<AtomicBool>,
+    losses: Arc<AtomicU64>,
 }
 
 impl Publisher {
@@ -78,11 +79,17 @@ impl Publisher {
         stop: CancellationToken,
     ) -> Self {
         let (requests, incoming) = mpsc::channel(MAX_WAITING);
-        let blocked = Arc::new(AtomicBool::new(false));
         let address = connector.address().to_owned();
-        let owner = Owner { connector, role, incoming, stop, blocked: Arc::clone(&blocked), backoff: Backoff::new() };
+        let (blocked, losses) = (Arc::default(), Arc::default());
+        let publisher = Self { address, requests, blocked: Arc::clone(&blocked), losses: Arc::clone(&losses) };
+        let owner = Owner { connector, role, incoming, stop, blocked, losses, backoff: Backoff::new() };
         tasks.spawn(owner.run());
-        Self { address, requests, blocked }
+        publisher
+    }
+
+    /// How many connections were given up, whether something was in flight or not.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     /// Publishes `messages` in order and gives what the broker said to each.
@@ -138,6 +145,7 @@ struct Owner {
     incoming: mpsc::Receiver<Request>,
     stop: CancellationToken,
     blocked: Arc<AtomicBool>,
+    losses: Arc<AtomicU64>,
     backoff: Backoff,
 }
 
@@ -268,6 +276,7 @@ impl Owner {
 
     /// Answers those that lapin has an answer for; the others learn that they were cut off as their answers drop.
     fn give_up(&mut self, mut line: Line) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
         self.backoff.failed();
         self.blocked.store(false, Ordering::Relaxed);
         tracing::warn!(in_flight = line.in_flight.len(), "the connection for publishing was given up");

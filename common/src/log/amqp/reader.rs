@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::bounds::{self, Attached, attach, delivered, named, not_a_stream, offset_of};
 use super::{Shared, error};
 use crate::backend::{BackendError, Trouble};
-use crate::event;
 use crate::log::{Bounds, LogError, LogMessage, LogReader, Position};
 
 /// Deliveries that are acked together. Acking one by one is ten times slower.
@@ -146,9 +145,8 @@ impl StreamReader {
         }
         self.expected = Some(offset + 1);
         let content_type = properties.content_type().as_ref().map(|text| text.as_str());
-        let events = event::decode(content_type, &data);
         self.ready_bytes += data.len();
-        self.ready.push_back(LogMessage { partition, offset, events });
+        self.ready.push_back(LogMessage::decode(partition, offset, content_type, data));
         Ok(offset)
     }
 

@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::SqliteLog;
-use crate::event;
 use crate::log::{ActivityLog, Bounds, LogError, LogMessage, LogReader};
 
 /// How long another process's append may go unseen.
@@ -82,9 +81,9 @@ impl SqliteReader {
             if arrived_at < self.not_before {
                 continue;
             }
-            let (length, message) = self.message(offset, &row).map_err(|e| self.log.failed(e))?;
+            let message = self.message(offset, &row).map_err(|e| self.log.failed(e))?;
+            bytes += message.body_bytes();
             found.push(message);
-            bytes += length;
             if bytes >= MAX_BYTES {
                 break;
             }
@@ -92,10 +91,8 @@ impl SqliteReader {
         Ok((found, last))
     }
 
-    fn message(&self, offset: u64, row: &SqliteRow) -> Result<(usize, LogMessage), sqlx::Error> {
-        let (content_type, body): (&str, &[u8]) = (row.try_get(2)?, row.try_get(3)?);
-        let events = event::decode(Some(content_type), body);
-        Ok((body.len(), LogMessage { partition: self.partition, offset, events }))
+    fn message(&self, offset: u64, row: &SqliteRow) -> Result<LogMessage, sqlx::Error> {
+        Ok(LogMessage::decode(self.partition, offset, Some(row.try_get(2)?), row.try_get(3)?))
     }
 
     /// Tells an idle log from one that was cut, or made anew, under this reader.

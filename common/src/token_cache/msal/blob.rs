@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::entity::Entry;
 use super::error::BlobError;
-use super::json::{Members, SharedText, is_deeper_than, name};
+use super::json::{Members, SharedText, is_deeper_than, name, quoted};
 use super::section::Section;
 
 /// The first bytes of everything ASP.NET Core Data Protection encrypts.
@@ -24,10 +24,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 1 MiB and 32 levels; a real blob has some kilobytes and five levels.
     fn default() -> Self {
-        Self {
-            max_bytes: 1 << 20,
-            max_depth: 32,
-        }
+        Self { max_bytes: 1 << 20, max_depth: 32 }
     }
 }
 
@@ -52,11 +49,7 @@ pub(super) struct Slot {
 #[derive(Clone)]
 pub(super) enum Body {
     /// A section this library reads, with its text for as long as no entry was changed.
-    Known {
-        section: Section,
-        text: Option<SharedText>,
-        entries: Vec<Entry>,
-    },
+    Known { section: Section, text: Option<SharedText>, entries: Vec<Entry> },
     /// Anything else.
     Opaque(SharedText),
 }
@@ -90,18 +83,11 @@ impl TokenCacheBlob {
             return Err(BlobError::DataProtection);
         }
         if bytes.len() > limits.max_bytes {
-            return Err(BlobError::TooLarge {
-                bytes: bytes.len(),
-                limit: limits.max_bytes,
-            });
+            return Err(BlobError::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
         }
-        let text = std::str::from_utf8(bytes).map_err(|e| BlobError::NotUtf8 {
-            offset: e.valid_up_to(),
-        })?;
+        let text = std::str::from_utf8(bytes).map_err(|e| BlobError::NotUtf8 { offset: e.valid_up_to() })?;
         if is_deeper_than(text, limits.max_depth) {
-            return Err(BlobError::TooDeep {
-                limit: limits.max_depth,
-            });
+            return Err(BlobError::TooDeep { limit: limits.max_depth });
         }
         Self::read(Arc::from(text))
     }
@@ -112,22 +98,23 @@ impl TokenCacheBlob {
             true => Vec::new(),
             false => object(&text, None)?.last_wins(),
         };
-        let slots = members
-            .iter()
-            .map(|(key, value)| Slot::read(&source, key, value))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            original: Some(text),
-            slots,
-        })
+        let slots = members.iter().map(|(key, value)| Slot::read(&source, key, value)).collect::<Result<_, _>>()?;
+        Ok(Self { original: Some(text), slots })
     }
 
     /// The blob as bytes: those it was parsed from if nothing was changed, else compact JSON around the kept texts.
     #[must_use]
     pub fn serialize(&self) -> Cow<'_, [u8]> {
+        match self.text() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }
+    }
+
+    pub(super) fn text(&self) -> Cow<'_, str> {
         match &self.original {
-            Some(text) => Cow::Borrowed(text.as_bytes()),
-            None => Cow::Owned(self.write().into_bytes()),
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(self.write()),
         }
     }
 
@@ -147,11 +134,7 @@ impl TokenCacheBlob {
     }
 
     fn write(&self) -> String {
-        write_object(
-            self.slots
-                .iter()
-                .map(|slot| (slot.key.as_str(), slot.text())),
-        )
+        write_object(self.slots.iter().map(|slot| (slot.key.as_str(), slot.text())))
     }
 
     pub(super) fn slots(&self) -> &[Slot] {
@@ -160,17 +143,30 @@ impl TokenCacheBlob {
 
     /// All entries of a section, usable or not, in their order.
     pub(super) fn entries(&self, section: Section) -> &[Entry] {
-        self.slots
-            .iter()
-            .find_map(|slot| slot.entries_of(section))
-            .unwrap_or_default()
+        self.slots.iter().find_map(|slot| slot.entries_of(section)).unwrap_or_default()
+    }
+
+    /// The blob of these members, as a changed one.
+    pub(super) fn of(slots: Vec<Slot>) -> Self {
+        Self { original: None, slots }
+    }
+
+    /// Changes the entries of a section; the blob counts as changed from here on.
+    pub(super) fn change(&mut self, section: Section, change: impl FnOnce(&mut Vec<Entry>)) {
+        self.original = None;
+        match self.slots.iter_mut().find_map(|slot| slot.entries_mut(section)) {
+            Some(entries) => change(entries),
+            None => {
+                let mut entries = Vec::new();
+                change(&mut entries);
+                self.slots.push(Slot::new(section, entries));
+            }
+        }
     }
 
     /// The entries of a section that can be used, in their order.
     pub(super) fn usable(&self, section: Section) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.entries(section)
-            .iter()
-            .filter(|entry| entry.is_usable())
+        self.entries(section).iter().filter(|entry| entry.is_usable())
     }
 }
 
@@ -188,24 +184,31 @@ impl Slot {
     fn read(source: &SharedText, key: &str, value: &str) -> Result<Self, BlobError> {
         let text = source.part(value);
         let body = match Section::named(&name(key)) {
-            Some(section) => Body::Known {
-                section,
-                text: Some(text),
-                entries: read_entries(section, source, value)?,
-            },
+            Some(section) => Body::Known { section, text: Some(text), entries: read_entries(section, source, value)? },
             None => Body::Opaque(text),
         };
-        Ok(Self {
-            key: source.part(key),
-            body,
-        })
+        Ok(Self { key: source.part(key), body })
     }
 
-    fn entries_of(&self, wanted: Section) -> Option<&[Entry]> {
+    /// A section with these entries.
+    pub(super) fn new(section: Section, entries: Vec<Entry>) -> Self {
+        let key = SharedText::whole(quoted(section.name()).into());
+        Self { key, body: Body::Known { section, text: None, entries } }
+    }
+
+    fn entries_mut(&mut self, wanted: Section) -> Option<&mut Vec<Entry>> {
+        match &mut self.body {
+            Body::Known { section, text, entries } if *section == wanted => {
+                *text = None;
+                Some(entries)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn entries_of(&self, wanted: Section) -> Option<&[Entry]> {
         match &self.body {
-            Body::Known {
-                section, entries, ..
-            } if *section == wanted => Some(entries),
+            Body::Known { section, entries, .. } if *section == wanted => Some(entries),
             _ => None,
         }
     }
@@ -214,49 +217,34 @@ impl Slot {
         matches!(&self.body, Body::Known { text: Some(text), .. } if text.as_str() == "null")
     }
 
-    fn text(&self) -> Cow<'_, str> {
+    pub(super) fn text(&self) -> Cow<'_, str> {
         match &self.body {
-            Body::Opaque(text)
-            | Body::Known {
-                text: Some(text), ..
-            } => Cow::Borrowed(text.as_str()),
+            Body::Opaque(text) | Body::Known { text: Some(text), .. } => Cow::Borrowed(text.as_str()),
             Body::Known { entries, .. } => {
-                let members = entries
-                    .iter()
-                    .map(|entry| (entry.key.as_str(), entry.value.as_str().into()));
+                let members = entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_str().into()));
                 Cow::Owned(write_object(members))
             }
         }
     }
 }
 
-fn read_entries(
-    section: Section,
-    source: &SharedText,
-    value: &str,
-) -> Result<Vec<Entry>, BlobError> {
+fn read_entries(section: Section, source: &SharedText, value: &str) -> Result<Vec<Entry>, BlobError> {
     if value == "null" {
         return Ok(Vec::new());
     }
     let members = object(value, Some(section))?.last_wins();
-    Ok(members
-        .iter()
-        .map(|(key, value)| Entry::read(section, source, key, value))
-        .collect())
+    Ok(members.iter().map(|(key, value)| Entry::read(section, source, key, value)).collect())
 }
 
 /// The members of an object; a text that is JSON and no object is told apart from one that is no JSON.
 fn object(text: &str, section: Option<Section>) -> Result<Members<'_>, BlobError> {
     Members::parse(text).map_err(|error| match error.is_data() {
         true => BlobError::WrongType { section },
-        false => BlobError::Malformed {
-            line: error.line(),
-            column: error.column(),
-        },
+        false => BlobError::Malformed { line: error.line(), column: error.column() },
     })
 }
 
-fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> String {
+pub(super) fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> String {
     let mut text = String::from("{");
     for (key, value) in members {
         if text.len() > 1 {
@@ -270,7 +258,6 @@ fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> S
     text
 }
 
-fn is_blank(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+pub(super) fn is_blank(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }

@@ -59,38 +59,25 @@ const NAMES: [(&str, Field); 21] = [
 
 impl Field {
     pub(super) fn named(name: &str) -> Option<Self> {
-        NAMES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, field)| *field)
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
     }
 
     pub(super) fn name(self) -> &'static str {
-        NAMES
-            .iter()
-            .find(|(_, field)| *field == self)
-            .map_or("", |(name, _)| name)
+        NAMES.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
     }
 
     /// Whether the field holds Unix seconds.
     pub(super) fn is_time(self) -> bool {
         matches!(
             self,
-            Self::CachedAt
-                | Self::ExpiresOn
-                | Self::ExtendedExpiresOn
-                | Self::RefreshOn
-                | Self::LastModificationTime
+            Self::CachedAt | Self::ExpiresOn | Self::ExtendedExpiresOn | Self::RefreshOn | Self::LastModificationTime
         )
     }
 }
 
 /// Fields that bind a credential to something this library does not know of.
 fn is_extension(name: &str) -> bool {
-    matches!(
-        name,
-        "ext" | "ext_cache_key" | "additionalCacheKeyComponents"
-    )
+    matches!(name, "ext" | "ext_cache_key" | "additionalCacheKeyComponents")
 }
 
 /// One `key: entity` of a known section.
@@ -111,14 +98,17 @@ enum Value {
 }
 
 impl Entry {
+    /// An entity with this key and text, both JSON.
+    pub(super) fn new(section: Section, key: &str, value: &str) -> Self {
+        let text = format!("{key}:{value}");
+        let source = SharedText::whole(text.as_str().into());
+        let (key, value) = (source.as_str().get(..key.len()), source.as_str().get(key.len() + 1..));
+        Self::read(section, &source, key.unwrap_or_default(), value.unwrap_or_default())
+    }
+
     /// Reads an entity whose key and value are parts of `source`.
     pub(super) fn read(section: Section, source: &SharedText, key: &str, value: &str) -> Self {
-        let mut entry = Self {
-            key: source.part(key),
-            value: source.part(value),
-            fields: Vec::new(),
-            skipped: None,
-        };
+        let mut entry = Self { key: source.part(key), value: source.part(value), fields: Vec::new(), skipped: None };
         match Members::parse(value) {
             Ok(Members(members)) => entry.read_fields(section, source, &members),
             Err(_) => entry.skipped = Some(OddityKind::NotAnObject),
@@ -137,7 +127,7 @@ impl Entry {
     }
 
     fn read_field(&mut self, section: Section, source: &SharedText, name: &str, raw: &str) {
-        if is_extension(name) && section.is_credential() {
+        if is_extension(name) && section.is_credential() && !matches!(raw, "null" | "\"\"") {
             self.skipped = Some(OddityKind::Extended);
             return;
         }
@@ -151,11 +141,7 @@ impl Entry {
         match Value::read(field, source, raw) {
             Ok(Some(value)) => self.fields.push((field, value)),
             Ok(None) => {}
-            Err(()) => {
-                self.skipped = Some(OddityKind::WrongType {
-                    field: field.name(),
-                })
-            }
+            Err(()) => self.skipped = Some(OddityKind::WrongType { field: field.name() }),
         }
     }
 
@@ -165,14 +151,11 @@ impl Entry {
             return Some(OddityKind::UnknownCredentialType);
         }
         let missing = section.required().iter().find(|field| !self.has(**field))?;
-        Some(OddityKind::MissingField {
-            field: missing.name(),
-        })
+        Some(OddityKind::MissingField { field: missing.name() })
     }
 
     fn is_of_type(&self, section: Section) -> bool {
-        self.text(Field::CredentialType)
-            .is_none_or(|kind| kind.eq_ignore_ascii_case(section.name()))
+        self.text(Field::CredentialType).is_none_or(|kind| kind.eq_ignore_ascii_case(section.name()))
     }
 
     fn has(&self, field: Field) -> bool {
@@ -180,10 +163,12 @@ impl Entry {
     }
 
     fn value(&self, field: Field) -> Option<&Value> {
-        self.fields
-            .iter()
-            .find(|(known, _)| *known == field)
-            .map(|(_, value)| value)
+        self.fields.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
+    }
+
+    /// The key without its quotes.
+    pub(super) fn key_name(&self) -> Cow<'_, str> {
+        name(self.key.as_str())
     }
 
     /// Why the entity is kept but not used, if so.
@@ -218,17 +203,13 @@ impl Entry {
     }
 
     pub(super) fn assertion_hash(&self) -> Option<&str> {
-        let hash = self
-            .text(Field::AssertionHash)
-            .or_else(|| self.text(Field::AssertionHashCamel));
+        let hash = self.text(Field::AssertionHash).or_else(|| self.text(Field::AssertionHashCamel));
         hash.filter(|hash| !hash.is_empty())
     }
 
     /// The members of the entity, duplicates resolved; empty if it is not an object.
     pub(super) fn members(&self) -> Vec<(&str, &str)> {
-        Members::parse(self.value.as_str())
-            .map(Members::last_wins)
-            .unwrap_or_default()
+        Members::parse(self.value.as_str()).map(Members::last_wins).unwrap_or_default()
     }
 }
 
@@ -250,11 +231,7 @@ impl Value {
 
 /// Reads Unix seconds written as a string or as a number, with or without a fraction.
 fn seconds(raw: &str) -> Result<Option<i64>, ()> {
-    let text = if raw.starts_with('"') {
-        string(raw).ok_or(())?
-    } else {
-        Cow::Borrowed(raw)
-    };
+    let text = if raw.starts_with('"') { string(raw).ok_or(())? } else { Cow::Borrowed(raw) };
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
@@ -283,15 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for raw in [
-            "\"soon\"",
-            "true",
-            "{}",
-            "1e999",
-            "\"NaN\"",
-            "99999999999999999999",
-            "\"\\ud800\"",
-        ] {
+        for raw in ["\"soon\"", "true", "{}", "1e999", "\"NaN\"", "99999999999999999999", "\"\\ud800\""] {
             assert_eq!(seconds(raw), Err(()), "{raw}");
         }
     }

@@ -2,12 +2,7 @@
 
 /// The alias sets of the Microsoft clouds, in the order MSAL's built-in instance metadata lists them.
 const ALIASES: [&[&str]; 4] = [
-    &[
-        "login.microsoftonline.com",
-        "login.windows.net",
-        "login.microsoft.com",
-        "sts.windows.net",
-    ],
+    &["login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"],
     &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"],
     &["login.microsoftonline.us", "login.usgovcloudapi.net"],
     &["login.microsoftonline.de"],
@@ -42,8 +37,7 @@ fn alias_set(environment: &str) -> Option<&'static [&'static str]> {
 }
 
 fn contains(set: &[&str], environment: &str) -> bool {
-    set.iter()
-        .any(|alias| alias.eq_ignore_ascii_case(environment))
+    set.iter().any(|alias| alias.eq_ignore_ascii_case(environment))
 }
 
 #[cfg(test)]
@@ -55,10 +49,7 @@ mod tests {
         for a in ALIASES[0] {
             for b in ALIASES[0] {
                 assert!(same_environment(a, &b.to_uppercase()));
-                assert_eq!(
-                    canonical_environment(a),
-                    canonical_environment(&b.to_uppercase())
-                );
+                assert_eq!(canonical_environment(a), canonical_environment(&b.to_uppercase()));
             }
         }
     }

@@ -25,14 +25,8 @@ impl SharedText {
 
     /// The part of this text that `part` points at; `part` must have been borrowed from it.
     pub(super) fn part(&self, part: &str) -> Self {
-        let start = part
-            .as_ptr()
-            .addr()
-            .wrapping_sub(self.source.as_ptr().addr());
-        Self {
-            source: Arc::clone(&self.source),
-            range: start..start.wrapping_add(part.len()),
-        }
+        let start = part.as_ptr().addr().wrapping_sub(self.source.as_ptr().addr());
+        Self { source: Arc::clone(&self.source), range: start..start.wrapping_add(part.len()) }
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -73,9 +67,7 @@ impl<'a> Members<'a> {
         let keys = || self.0.iter().map(|(key, _)| key);
         self.0.len() <= FEW
             && keys().all(|key| !key.contains('\\'))
-            && keys()
-                .enumerate()
-                .all(|(i, key)| keys().take(i).all(|earlier| earlier != key))
+            && keys().enumerate().all(|(i, key)| keys().take(i).all(|earlier| earlier != key))
     }
 }
 
@@ -117,6 +109,29 @@ pub(super) fn string(value: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str(value).ok().map(Cow::Owned)
 }
 
+/// A text as a JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Whether two JSON texts say the same: white space, escapes and the order of members apart.
+///
+/// Texts that cannot be compared, as those with lone surrogates, are the same only if they are spelled the same.
+pub(super) fn is_same(a: &str, b: &str) -> bool {
+    a == b || canonical(a) == canonical(b)
+}
+
+/// One spelling for all texts that say the same; a text that cannot be compared is its own.
+pub(super) fn canonical(text: &str) -> Cow<'_, str> {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(mut value) => {
+            value.sort_all_objects();
+            Cow::Owned(value.to_string())
+        }
+        Err(_) => Cow::Borrowed(text),
+    }
+}
+
 /// Whether the nesting of objects and arrays goes beyond `limit`. The text need not be valid JSON.
 pub(super) fn is_deeper_than(text: &str, limit: usize) -> bool {
     let mut rest = text.as_bytes();
@@ -156,9 +171,7 @@ mod tests {
 
     #[test]
     fn of_a_duplicated_key_the_last_value_stands_at_the_first_place() {
-        let members = Members::parse(r#"{"a":1,"b":2,"\u0061":3}"#)
-            .unwrap()
-            .last_wins();
+        let members = Members::parse(r#"{"a":1,"b":2,"\u0061":3}"#).unwrap().last_wins();
         assert_eq!(members, [("\"a\"", "3"), ("\"b\"", "2")]);
     }
 

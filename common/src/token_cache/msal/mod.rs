@@ -15,22 +15,30 @@
 //! ```
 
 mod blob;
+mod draft;
 mod entity;
 mod environment;
 mod error;
+mod identity;
 mod json;
+mod merge;
 mod oddity;
+mod query;
 mod scopes;
 mod secret;
 mod section;
 mod summary;
 mod views;
+mod write;
 
 pub use blob::{Limits, TokenCacheBlob};
 pub use environment::same_environment;
 pub use error::{BlobError, BlobErrorKind};
+pub use merge::{Merged, merge};
 pub use oddity::{Oddity, OddityKind};
+pub use query::{AccessTokenQuery, CredentialQuery, FoundAccessToken};
 pub use secret::Secret;
 pub use section::Section;
 pub use summary::BlobSummary;
 pub use views::{AccessToken, Account, AppMetadata, IdToken, RefreshToken};
+pub use write::TokenResponse;

@@ -46,7 +46,7 @@ pub enum OddityKind {
         /// The field.
         field: &'static str,
     },
-    /// A field is `null`: read here as absent, but MSAL Python and MSAL Go break on it.
+    /// A field is `null`: read here as absent, but MSAL Python and MSAL Go can break on it.
     NullField {
         /// The field.
         field: &'static str,
@@ -74,14 +74,12 @@ impl fmt::Display for OddityKind {
                 write!(f, "{field} is missing; the entry is left alone")
             }
             Self::Extended => f.write_str("is bound to an extension and is left alone"),
-            Self::UnknownCredentialType => {
-                f.write_str("has an unknown credential type and is left alone")
-            }
+            Self::UnknownCredentialType => f.write_str("has an unknown credential type and is left alone"),
             Self::NumberForTime { field } => {
                 write!(f, "{field} is a number, which MSAL.NET rejects")
             }
             Self::NullField { field } => {
-                write!(f, "{field} is null, which MSAL Python and MSAL Go reject")
+                write!(f, "{field} is null, on which MSAL Python and MSAL Go can break")
             }
         }
     }
@@ -93,25 +91,17 @@ impl TokenCacheBlob {
         self.slots()
             .iter()
             .filter_map(|slot| match &slot.body {
-                Body::Known {
-                    section, entries, ..
-                } => Some((*section, slot.is_null(), entries)),
+                Body::Known { section, entries, .. } => Some((*section, slot.is_null(), entries)),
                 Body::Opaque(_) => None,
             })
             .flat_map(|(section, is_null, entries)| {
-                let null = is_null.then_some(Oddity {
-                    section,
-                    entry: None,
-                    kind: OddityKind::NullSection,
-                });
+                let null = is_null.then_some(Oddity { section, entry: None, kind: OddityKind::NullSection });
                 let within = entries.iter().enumerate().flat_map(move |(index, entry)| {
-                    oddities_of(section, entry)
-                        .into_iter()
-                        .map(move |kind| Oddity {
-                            section,
-                            entry: Some(index + 1),
-                            kind,
-                        })
+                    oddities_of(section, entry).into_iter().map(move |kind| Oddity {
+                        section,
+                        entry: Some(index + 1),
+                        kind,
+                    })
                 });
                 null.into_iter().chain(within)
             })
@@ -121,20 +111,15 @@ impl TokenCacheBlob {
 fn oddities_of(section: Section, entry: &Entry) -> Vec<OddityKind> {
     let known = |key: &str| Field::named(&name(key)).filter(|field| section.reads(*field));
     let members = entry.members();
-    let spellings = members
-        .iter()
-        .filter_map(|(key, raw)| spelling(known(key)?, raw));
+    let spellings = members.iter().filter_map(|(key, raw)| spelling(known(key)?, raw));
     entry.skipped().into_iter().chain(spellings).collect()
 }
 
 fn spelling(field: Field, raw: &str) -> Option<OddityKind> {
-    if raw == "null" {
-        return Some(OddityKind::NullField {
-            field: field.name(),
-        });
+    // MSAL Python itself writes the app's own tokens with a null account.
+    if raw == "null" && field != Field::HomeAccountId {
+        return Some(OddityKind::NullField { field: field.name() });
     }
     let is_number = raw.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    (field.is_time() && is_number).then_some(OddityKind::NumberForTime {
-        field: field.name(),
-    })
+    (field.is_time() && is_number).then_some(OddityKind::NumberForTime { field: field.name() })
 }

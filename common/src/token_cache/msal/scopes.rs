@@ -1,7 +1,7 @@
 //! Scopes: space-separated sets compared without regard to case.
 
-/// Scopes every sign-in asks for; they say nothing about which API a token is for.
-const OIDC: [&str; 3] = ["openid", "profile", "offline_access"];
+/// Scopes that say nothing about which API a token is for, and that the server may leave out of its answer.
+const OIDC: [&str; 4] = ["openid", "profile", "offline_access", "email"];
 
 /// The scopes of a `target`.
 pub(super) fn split(target: &str) -> impl Iterator<Item = &str> {
@@ -36,16 +36,13 @@ pub(super) fn canonical(target: &str) -> String {
 
 /// What makes two targets compete: the scopes they must not share, lower-cased.
 ///
-/// Those are the API's scopes; of a target that has none, the whole of it, so that two tokens of a plain OpenID
-/// provider do compete with one another and not with an API's.
+/// Those are the API's scopes. Targets that have none, as a plain OpenID provider grants them, all compete with one
+/// another, for they answer the same requests.
 pub(super) fn competing(target: &str) -> Vec<String> {
     if is_only_oidc(target) {
-        return vec![canonical(target)];
+        return vec![String::new()];
     }
-    split(target)
-        .filter(|scope| !is_oidc(scope))
-        .map(str::to_lowercase)
-        .collect()
+    split(target).filter(|scope| !is_oidc(scope)).map(str::to_lowercase).collect()
 }
 
 fn contains(target: &str, scope: &str) -> bool {

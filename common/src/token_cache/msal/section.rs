@@ -21,13 +21,7 @@ pub enum Section {
 
 impl Section {
     /// All sections, in the order MSAL libraries write them.
-    pub const ALL: [Self; 5] = [
-        Self::AccessToken,
-        Self::Account,
-        Self::IdToken,
-        Self::RefreshToken,
-        Self::AppMetadata,
-    ];
+    pub const ALL: [Self; 5] = [Self::AccessToken, Self::Account, Self::IdToken, Self::RefreshToken, Self::AppMetadata];
 
     /// The section's name in the blob.
     #[must_use]
@@ -68,9 +62,7 @@ impl Section {
             F::Environment => true,
             F::HomeAccountId => self != Self::AppMetadata,
             F::ClientId => self != Self::Account,
-            F::Secret | F::CredentialType | F::AssertionHash | F::AssertionHashCamel => {
-                self.is_credential()
-            }
+            F::Secret | F::CredentialType | F::AssertionHash | F::AssertionHashCamel => self.is_credential(),
             F::Realm => matches!(self, Self::AccessToken | Self::IdToken | Self::Account),
             F::Target => matches!(self, Self::AccessToken | Self::RefreshToken),
             F::CachedAt | F::ExpiresOn | F::ExtendedExpiresOn | F::RefreshOn | F::TokenType => {
@@ -78,9 +70,7 @@ impl Section {
             }
             F::LastModificationTime => self == Self::RefreshToken,
             F::FamilyId => matches!(self, Self::RefreshToken | Self::AppMetadata),
-            F::LocalAccountId | F::Username | F::AuthorityType | F::Name | F::ClientInfo => {
-                self == Self::Account
-            }
+            F::LocalAccountId | F::Username | F::AuthorityType | F::Name | F::ClientInfo => self == Self::Account,
         }
     }
 }

@@ -43,10 +43,7 @@ impl TokenCacheBlob {
     pub fn summary(&self, cache_key: &str, now: i64) -> BlobSummary<'_> {
         match self.user(cache_key) {
             Some(home_account_id) => self.summary_of(home_account_id, now),
-            None => BlobSummary {
-                is_app_only: self.access_tokens().next().is_some(),
-                ..BlobSummary::default()
-            },
+            None => BlobSummary { is_app_only: self.access_tokens().next().is_some(), ..BlobSummary::default() },
         }
     }
 
@@ -54,28 +51,16 @@ impl TokenCacheBlob {
         let users = || self.users();
         let owner = users().find(|(user, _)| *user == cache_key);
         // `max_by_key` takes the last of equals: Accounts come first in the order, tokens after them.
-        owner
-            .or_else(|| users().max_by_key(|(_, written)| *written))
-            .map(|(user, _)| user)
+        owner.or_else(|| users().max_by_key(|(_, written)| *written)).map(|(user, _)| user)
     }
 
     /// Every mention of a user, with the time it was written where there is one.
     fn users(&self) -> impl Iterator<Item = (&str, Option<i64>)> {
-        let accounts = self
-            .accounts()
-            .map(|account| (account.home_account_id, None));
+        let accounts = self.accounts().map(|account| (account.home_account_id, None));
         let ids = self.id_tokens().map(|token| (token.home_account_id, None));
-        let refresh = self
-            .refresh_tokens()
-            .map(|token| (token.home_account_id, token.last_modification_time));
-        let access = self
-            .access_tokens()
-            .map(|token| (token.home_account_id, token.cached_at));
-        accounts
-            .chain(ids)
-            .chain(refresh)
-            .chain(access)
-            .filter(|(user, _)| !user.is_empty())
+        let refresh = self.refresh_tokens().map(|token| (token.home_account_id, token.last_modification_time));
+        let access = self.access_tokens().map(|token| (token.home_account_id, token.cached_at));
+        accounts.chain(ids).chain(refresh).chain(access).filter(|(user, _)| !user.is_empty())
     }
 
     fn summary_of<'a>(&'a self, user: &'a str, now: i64) -> BlobSummary<'a> {
@@ -83,9 +68,7 @@ impl TokenCacheBlob {
         let account = self.account_of(user, newest.as_ref());
         let realm = self.realm_of(user, account.as_ref(), newest.as_ref());
         let (object_id, tenant_id) = identity(user, account.as_ref(), realm);
-        let refresh = self
-            .refresh_tokens()
-            .filter(|token| token.home_account_id == user);
+        let refresh = self.refresh_tokens().filter(|token| token.home_account_id == user);
         let refresh = refresh.max_by_key(|token| token.last_modification_time);
         let account_environment = account.map(|account| account.environment);
         BlobSummary {
@@ -113,19 +96,13 @@ impl TokenCacheBlob {
     }
 
     fn tokens_of(&self, user: &str) -> impl Iterator<Item = AccessToken<'_>> {
-        self.access_tokens()
-            .filter(move |token| token.home_account_id == user)
+        self.access_tokens().filter(move |token| token.home_account_id == user)
     }
 
     /// The user's account in the tenant of the newest token, else any; the last one written wins.
     fn account_of(&self, user: &str, newest: Option<&AccessToken<'_>>) -> Option<Account<'_>> {
-        let accounts = || {
-            self.accounts()
-                .rev()
-                .filter(|account| account.home_account_id == user)
-        };
-        let in_realm =
-            newest.and_then(|token| accounts().find(|account| account.realm == token.realm));
+        let accounts = || self.accounts().rev().filter(|account| account.home_account_id == user);
+        let in_realm = newest.and_then(|token| accounts().find(|account| account.realm == token.realm));
         in_realm.or_else(|| accounts().next())
     }
 
@@ -138,32 +115,20 @@ impl TokenCacheBlob {
         let token = newest.map(|token| token.realm).and_then(not_empty);
         let account = account.map(|account| account.realm).and_then(not_empty);
         token.or(account).or_else(|| {
-            let mut ids = self
-                .id_tokens()
-                .rev()
-                .filter(|token| token.home_account_id == user);
+            let mut ids = self.id_tokens().rev().filter(|token| token.home_account_id == user);
             ids.find_map(|token| not_empty(token.realm))
         })
     }
 
     fn environment_of(&self, user: &str) -> Option<&str> {
-        self.id_tokens()
-            .rev()
-            .find(|token| token.home_account_id == user)
-            .map(|token| token.environment)
+        self.id_tokens().rev().find(|token| token.home_account_id == user).map(|token| token.environment)
     }
 
     /// The client of the user's id token, else the only client the blob knows of.
     fn client_of(&self, user: &str) -> Option<&str> {
-        let id = self
-            .id_tokens()
-            .rev()
-            .find(|token| token.home_account_id == user);
+        let id = self.id_tokens().rev().find(|token| token.home_account_id == user);
         let only = || match self.entries(Section::AppMetadata).len() {
-            1 => self
-                .app_metadata()
-                .next()
-                .map(|metadata| metadata.client_id),
+            1 => self.app_metadata().next().map(|metadata| metadata.client_id),
             _ => None,
         };
         id.map(|token| token.client_id).or_else(only)
@@ -171,15 +136,9 @@ impl TokenCacheBlob {
 }
 
 /// Splits `uid.utid`; what is no such pair is an object id by itself, in the tenant of the realm.
-fn identity<'a>(
-    user: &'a str,
-    account: Option<&Account<'a>>,
-    realm: Option<&'a str>,
-) -> (&'a str, Option<&'a str>) {
+fn identity<'a>(user: &'a str, account: Option<&Account<'a>>, realm: Option<&'a str>) -> (&'a str, Option<&'a str>) {
     let is_foreign = account.is_some_and(|account| {
-        ["ADFS", "Generic"]
-            .iter()
-            .any(|kind| account.authority_type.eq_ignore_ascii_case(kind))
+        ["ADFS", "Generic"].iter().any(|kind| account.authority_type.eq_ignore_ascii_case(kind))
     });
     match user.split_once('.') {
         Some((uid, utid)) if is_pair(uid, utid) && !is_foreign => (uid, Some(utid)),

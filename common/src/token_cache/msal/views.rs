@@ -171,8 +171,7 @@ impl<'a> AccessToken<'a> {
     /// Whether the token alone is enough to call an API; proof-of-possession tokens need a key as well.
     #[must_use]
     pub fn is_bearer(&self) -> bool {
-        self.token_type
-            .is_none_or(|kind| kind.is_empty() || kind.eq_ignore_ascii_case("Bearer"))
+        self.token_type.is_none_or(|kind| kind.is_empty() || kind.eq_ignore_ascii_case("Bearer"))
     }
 }
 
@@ -182,9 +181,7 @@ impl<'a> RefreshToken<'a> {
             home_account_id: entry.text_or_empty(Field::HomeAccountId),
             environment: entry.text_or_empty(Field::Environment),
             client_id: entry.text_or_empty(Field::ClientId),
-            family_id: entry
-                .text(Field::FamilyId)
-                .filter(|family| !family.is_empty()),
+            family_id: entry.text(Field::FamilyId).filter(|family| !family.is_empty()),
             last_modification_time: entry.seconds(Field::LastModificationTime),
             assertion_hash: entry.assertion_hash(),
             secret: Secret::new(entry.text_or_empty(Field::Secret)),
@@ -210,9 +207,7 @@ impl<'a> AppMetadata<'a> {
         Self {
             client_id: entry.text_or_empty(Field::ClientId),
             environment: entry.text_or_empty(Field::Environment),
-            family_id: entry
-                .text(Field::FamilyId)
-                .filter(|family| !family.is_empty()),
+            family_id: entry.text(Field::FamilyId).filter(|family| !family.is_empty()),
         }
     }
 }

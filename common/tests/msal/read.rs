@@ -1,9 +1,6 @@
 //! Reading blobs: what is kept, what is refused, whose they are.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use common::token_cache::msal::{
-    BlobError, BlobErrorKind, Limits, OddityKind, Section, TokenCacheBlob,
-};
+use common::token_cache::msal::{BlobError, BlobErrorKind, Limits, OddityKind, Section, TokenCacheBlob};
 
 const HOME: &str = "uid.utid";
 
@@ -28,13 +25,7 @@ fn with_access_tokens(tokens: &[(&str, i64, i64)]) -> String {
 
 #[test]
 fn nothing_at_all_is_an_empty_cache_and_stays_what_it_was() {
-    for text in [
-        "",
-        " \r\n\t",
-        "{}",
-        r#"{"AccessToken":null}"#,
-        r#"{ "Account" : {} }"#,
-    ] {
+    for text in ["", " \r\n\t", "{}", r#"{"AccessToken":null}"#, r#"{ "Account" : {} }"#] {
         let blob = blob(text);
         assert!(blob.is_empty(), "{text:?}");
         assert_eq!(&*blob.serialize(), text.as_bytes());
@@ -44,10 +35,7 @@ fn nothing_at_all_is_an_empty_cache_and_stays_what_it_was() {
 #[test]
 fn data_protection_is_undecryptable_and_never_guessed_at() {
     let error = TokenCacheBlob::parse(&[0x09, 0xF0, 0xC9, 0xF0, b'{', b'}']).unwrap_err();
-    assert_eq!(
-        (error.kind(), &error),
-        (BlobErrorKind::Undecryptable, &BlobError::DataProtection)
-    );
+    assert_eq!((error.kind(), &error), (BlobErrorKind::Undecryptable, &BlobError::DataProtection));
 }
 
 #[test]
@@ -69,37 +57,19 @@ fn what_is_no_cache_is_malformed_and_the_error_repeats_none_of_it() {
         assert_eq!(error.kind(), BlobErrorKind::Malformed);
         assert!(!format!("{error} {error:?}").contains("secret"));
     }
-    assert_eq!(
-        TokenCacheBlob::parse(b"{\"a\":\"\xFF\"}").unwrap_err(),
-        BlobError::NotUtf8 { offset: 6 }
-    );
+    assert_eq!(TokenCacheBlob::parse(b"{\"a\":\"\xFF\"}").unwrap_err(), BlobError::NotUtf8 { offset: 6 });
 }
 
 #[test]
 fn size_and_depth_have_limits() {
-    let limits = Limits {
-        max_bytes: 20,
-        max_depth: 3,
-    };
+    let limits = Limits { max_bytes: 20, max_depth: 3 };
     let parse = |text: &str| TokenCacheBlob::parse_within(text.as_bytes(), limits).map(|_| ());
     assert_eq!(parse(r#"{"a":{"b":{}}}"#), Ok(()));
-    assert_eq!(
-        parse(r#"{"a":{"b":[{}]}}"#),
-        Err(BlobError::TooDeep { limit: 3 })
-    );
-    assert_eq!(
-        parse(r#"{"a":"0123456789abcde"}"#),
-        Err(BlobError::TooLarge {
-            bytes: 23,
-            limit: 20
-        })
-    );
+    assert_eq!(parse(r#"{"a":{"b":[{}]}}"#), Err(BlobError::TooDeep { limit: 3 }));
+    assert_eq!(parse(r#"{"a":"0123456789abcde"}"#), Err(BlobError::TooLarge { bytes: 23, limit: 20 }));
     assert_eq!(
         TokenCacheBlob::parse(&vec![b' '; (1 << 20) + 1]).unwrap_err(),
-        BlobError::TooLarge {
-            bytes: (1 << 20) + 1,
-            limit: 1 << 20
-        }
+        BlobError::TooLarge { bytes: (1 << 20) + 1, limit: 1 << 20 }
     );
 }
 
@@ -113,43 +83,26 @@ fn an_entry_that_cannot_be_used_is_kept_and_named_by_its_place() {
         "e":{"environment":"e","client_id":"c","secret":"s","credential_type":"Cookie"},
         "f":{"environment":"e","client_id":"c","secret":"good","last_modification_time":7,"family_id":null}}}"#;
     let blob = blob(text);
-    let secrets: Vec<_> = blob
-        .refresh_tokens()
-        .map(|token| token.secret.expose_secret())
-        .collect();
+    let secrets: Vec<_> = blob.refresh_tokens().map(|token| token.secret.expose_secret()).collect();
     assert_eq!(secrets, ["good"]);
-    let oddities: Vec<_> = blob
-        .oddities()
-        .map(|oddity| (oddity.section, oddity.entry, oddity.kind))
-        .collect();
+    let oddities: Vec<_> = blob.oddities().map(|oddity| (oddity.section, oddity.entry, oddity.kind)).collect();
     let expected = [
         (1, OddityKind::NotAnObject),
         (2, OddityKind::WrongType { field: "secret" }),
         (3, OddityKind::MissingField { field: "secret" }),
         (4, OddityKind::Extended),
         (5, OddityKind::UnknownCredentialType),
-        (
-            6,
-            OddityKind::NumberForTime {
-                field: "last_modification_time",
-            },
-        ),
+        (6, OddityKind::NumberForTime { field: "last_modification_time" }),
         (6, OddityKind::NullField { field: "family_id" }),
     ];
-    assert_eq!(
-        oddities,
-        expected.map(|(entry, kind)| (Section::RefreshToken, Some(entry), kind))
-    );
+    assert_eq!(oddities, expected.map(|(entry, kind)| (Section::RefreshToken, Some(entry), kind)));
     assert_eq!(&*blob.serialize(), text.as_bytes());
 }
 
 #[test]
 fn the_last_of_duplicated_keys_counts_at_every_level() {
-    let entity = |name: &str| {
-        format!(
-            r#"{{"home_account_id":"h","environment":"e","username":"no","username":"{name}"}}"#
-        )
-    };
+    let entity =
+        |name: &str| format!(r#"{{"home_account_id":"h","environment":"e","username":"no","username":"{name}"}}"#);
     let text = format!(
         r#"{{"Account":{{"x":{}}},"Account":{{"k":{},"k":{}}}}}"#,
         entity("one"),
@@ -185,32 +138,16 @@ fn a_summary_without_an_account_speaks_from_the_tokens() {
     let blob = blob(&with_access_tokens(&[(HOME, 10, 500), (HOME, 20, 300)]));
     let summary = blob.summary(HOME, 400);
     assert_eq!(summary.home_account_id, Some(HOME));
-    assert_eq!(
-        (summary.object_id, summary.tenant_id),
-        (Some("uid"), Some("utid"))
-    );
-    assert_eq!(
-        (summary.client_id, summary.environment),
-        (Some("app"), Some("login.windows.net"))
-    );
-    assert_eq!(
-        (
-            summary.access_token_expires_on,
-            summary.has_valid_access_token
-        ),
-        (Some(300), true)
-    );
+    assert_eq!((summary.object_id, summary.tenant_id), (Some("uid"), Some("utid")));
+    assert_eq!((summary.client_id, summary.environment), (Some("app"), Some("login.windows.net")));
+    assert_eq!((summary.access_token_expires_on, summary.has_valid_access_token), (Some(300), true));
     assert!(!summary.has_refresh_token && !summary.is_app_only && summary.username.is_none());
     assert!(!blob.summary(HOME, 500).has_valid_access_token);
 }
 
 #[test]
 fn among_several_users_the_cache_key_decides_else_the_last_write() {
-    let blob = blob(&with_access_tokens(&[
-        ("a.t", 30, 1),
-        ("b.t", 40, 2),
-        ("c.t", 20, 3),
-    ]));
+    let blob = blob(&with_access_tokens(&[("a.t", 30, 1), ("b.t", 40, 2), ("c.t", 20, 3)]));
     assert_eq!(blob.summary("c.t", 0).home_account_id, Some("c.t"));
     assert_eq!(blob.summary("a-session", 0).home_account_id, Some("b.t"));
 }
@@ -239,10 +176,6 @@ fn a_generic_providers_subject_is_not_split() {
     ] {
         let blob = blob(&account(home, kind));
         let summary = blob.summary(home, 0);
-        assert_eq!(
-            (summary.object_id, summary.tenant_id),
-            (Some(object), tenant),
-            "{home} {kind}"
-        );
+        assert_eq!((summary.object_id, summary.tenant_id), (Some(object), tenant), "{home} {kind}");
     }
 }

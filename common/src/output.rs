@@ -8,13 +8,13 @@ use serde::Serialize;
 ///
 /// # Errors
 /// The value cannot be written as JSON.
-pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+pub fn json<T: Serialize>(value: &T) -> serde_json::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
 /// Prints a table under its headings.
-pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(headings);
     for row in rows {
@@ -24,7 +24,7 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
 }
 
 /// Prints names and values, a line each.
-pub(crate) fn fields(fields: &[(&str, String)]) {
+pub fn fields(fields: &[(&str, String)]) {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in fields {
         println!("{name:width$}  {value}");
@@ -32,6 +32,6 @@ pub(crate) fn fields(fields: &[(&str, String)]) {
 }
 
 /// Prints one line.
-pub(crate) fn line(text: &str) {
+pub fn line(text: &str) {
     println!("{text}");
 }

@@ -1,0 +1,148 @@
+//! Opens the three ports where the settings say they are. A backend is chosen by the URL's scheme and by nothing else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::backend::{BackendError, ServerUrl};
+use crate::index::{ActivityStore, RedisIndex, SqliteIndex};
+use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions};
+use crate::redis_pool::RedisPool;
+use crate::settings::{Connections, SettingsError};
+use crate::sqlite::Database;
+use crate::token_cache::{
+    Outbox, RedisTokenCache, RedisTokenCacheOptions, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
+};
+
+/// How many connections to Redis a port may hold open.
+const REDIS_CONNECTIONS: usize = 16;
+
+/// Opens the ports on demand. Ports that live in one SQLite file share it.
+#[derive(Debug)]
+pub struct Backends {
+    settings: Connections,
+    databases: Mutex<HashMap<String, Database>>,
+}
+
+/// The log and the place for what it holds and nobody can apply.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// The log.
+    pub log: Arc<dyn ActivityLog>,
+    /// Its dead letters.
+    pub dead_letters: Arc<dyn DeadLetters>,
+}
+
+/// The token cache and the outbox beside it.
+#[derive(Debug, Clone)]
+pub struct TokenCache {
+    /// The blobs.
+    pub store: Arc<dyn TokenCacheStore>,
+    /// The events that were written with them.
+    pub outbox: Arc<dyn Outbox>,
+}
+
+/// A port could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The settings do not fit.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// See [`BackendError`].
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// See [`LogError`].
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl Backends {
+    /// Opens nothing yet.
+    pub fn new(settings: Connections) -> Self {
+        Self { settings, databases: Mutex::default() }
+    }
+
+    /// What was set.
+    pub fn settings(&self) -> &Connections {
+        &self.settings
+    }
+
+    /// The log.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn log(&self) -> Result<Log, OpenError> {
+        let url = self.settings.log_url()?;
+        if url.scheme() == "sqlite" {
+            let log = SqliteLog::open(self.database(&url).await?, self.settings.log_partitions).await?;
+            return Ok(Log { log: Arc::new(log.clone()), dead_letters: Arc::new(log) });
+        }
+        let log = self.rabbitmq(url)?;
+        Ok(Log { log: Arc::new(log.clone()), dead_letters: Arc::new(log) })
+    }
+
+    /// Declares the log where it is not declared yet; what is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn declare_log(&self) -> Result<(), OpenError> {
+        let url = self.settings.log_url()?;
+        if url.scheme() == "sqlite" {
+            return self.log().await.map(drop);
+        }
+        Ok(self.rabbitmq(url)?.declare().await?)
+    }
+
+    fn rabbitmq(&self, url: ServerUrl) -> Result<RabbitMqLog, BackendError> {
+        let topology = TopologyOptions { partitions: self.settings.log_partitions, ..TopologyOptions::default() };
+        let options = RabbitMqOptions { tls: self.settings.tls(), topology, ..RabbitMqOptions::new(url) };
+        RabbitMqLog::connect(&options)
+    }
+
+    /// The activity index.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn index(&self) -> Result<Arc<dyn ActivityStore>, OpenError> {
+        let url = self.settings.index_url()?;
+        if url.scheme() == "sqlite" {
+            return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
+        }
+        Ok(Arc::new(RedisIndex::open(self.redis(&url)?, &self.settings.index_prefix).await?))
+    }
+
+    /// The token cache with its outbox.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn token_cache(&self) -> Result<TokenCache, OpenError> {
+        let url = self.settings.cache_url()?;
+        if url.scheme() == "sqlite" {
+            let options = SqliteTokenCacheOptions::default();
+            let cache = SqliteTokenCache::open(self.database(&url).await?, options).await?;
+            return Ok(TokenCache { store: Arc::new(cache.clone()), outbox: Arc::new(cache) });
+        }
+        let options = RedisTokenCacheOptions {
+            instance_name: self.settings.cache_instance_name.clone(),
+            layout: self.settings.cache_layout,
+            ..RedisTokenCacheOptions::default()
+        };
+        let cache = RedisTokenCache::open(self.redis(&url)?, options).await?;
+        Ok(TokenCache { store: Arc::new(cache.clone()), outbox: Arc::new(cache) })
+    }
+
+    fn redis(&self, url: &ServerUrl) -> Result<RedisPool, BackendError> {
+        RedisPool::new(url, &self.settings.tls(), REDIS_CONNECTIONS)
+    }
+
+    async fn database(&self, url: &ServerUrl) -> Result<Database, BackendError> {
+        let mut databases = self.databases.lock().await;
+        if let Some(database) = databases.get(url.expose()) {
+            return Ok(database.clone());
+        }
+        let database = Database::open(url).await?;
+        databases.insert(url.expose().to_owned(), database.clone());
+        Ok(database)
+    }
+}

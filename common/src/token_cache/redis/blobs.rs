@@ -1,0 +1,187 @@
+//! Blobs in Redis: one script per operation and layout.
+
+use async_trait::async_trait;
+use redis::{Script, ScriptInvocation};
+
+use super::RedisTokenCache;
+use super::append::APPEND_EVENT;
+use super::layout::{Layout, WrittenExpiry};
+use crate::account::CacheKey;
+use crate::backend::{BackendError, Trouble};
+use crate::event::{EventDraft, encode_draft};
+use crate::token_cache::port::{CacheWrite, Precondition, TokenCacheStore, WriteOutcome};
+
+/// Sets or clears the TTL. `absolute` and `sliding` are milliseconds, or empty.
+const KEEP_UNTIL: &str = "
+local function keep_until(key, absolute, sliding)
+    local deadline = tonumber(absolute)
+    if sliding ~= '' then
+        local now = redis.call('TIME')
+        local unread = now[1] * 1000 + math.floor(now[2] / 1000) + tonumber(sliding)
+        deadline = math.min(deadline or unread, unread)
+    end
+    if deadline then
+        redis.call('PEXPIREAT', key, string.format('%.0f', deadline))
+    else
+        redis.call('PERSIST', key)
+    end
+end
+";
+
+/// What differs by layout: `blob_of(key)`, `has_blob(key)` and `set_blob(key)`, which raise WRONGTYPE for a key of the
+/// other layout.
+const ASPNET: &str = "
+local function blob_of(key) return redis.call('HGET', key, 'data') end
+local function has_blob(key) return redis.call('HEXISTS', key, 'data') == 1 end
+local function set_blob(key)
+    return redis.pcall('HSET', key, 'absexp', ARGV[3], 'sldexp', ARGV[4], 'data', ARGV[7])
+end
+";
+
+/// SET would overwrite a hash without a word, which STRLEN prevents.
+const STRING: &str = "
+local function blob_of(key) return redis.call('GET', key) end
+local function has_blob(key) return redis.call('EXISTS', key) == 1 and redis.call('STRLEN', key) >= 0 end
+local function set_blob(key)
+    local length = redis.pcall('STRLEN', key)
+    if type(length) == 'table' then return length end
+    return redis.pcall('SET', key, ARGV[7])
+end
+";
+
+/// KEYS: blob, outbox. ARGV: precondition, draft, absolute ticks, sliding ticks, absolute ms, sliding ms, blob,
+/// expected blob. Returns 1, or 0 where the precondition does not hold.
+///
+/// The event goes first: where it cannot be appended, nothing is written; where the blob cannot, it is taken back.
+const WRITE: &str = "
+local key, outbox = KEYS[1], KEYS[2]
+if ARGV[1] == 'absent' and has_blob(key) then return 0 end
+if ARGV[1] == 'unchanged' and blob_of(key) ~= ARGV[8] then return 0 end
+local event = ARGV[2] ~= '' and append_event(outbox, ARGV[2])
+local written = set_blob(key)
+if type(written) == 'table' and written.err then
+    if event then redis.call('XDEL', outbox, event) end
+    return written
+end
+keep_until(key, ARGV[5], ARGV[6])
+return 1
+";
+
+/// KEYS: blob, outbox. ARGV: draft. Returns whether there was a blob.
+const REMOVE: &str = "
+local was_there = has_blob(KEYS[1])
+if ARGV[1] ~= '' then append_event(KEYS[2], ARGV[1]) end
+redis.call('DEL', KEYS[1])
+return was_there and 1 or 0
+";
+
+/// KEYS: blob. ARGV: the expiries as they were read. A blob that was written since has its own and is left alone.
+const REARM: &str = "
+local expiry = redis.call('HMGET', KEYS[1], 'absexp', 'sldexp')
+if (expiry[1] or '') ~= ARGV[1] or expiry[2] ~= ARGV[2] then return 0 end
+local absolute = ''
+if ARGV[1] ~= '-1' and ARGV[1] ~= '' then absolute = (tonumber(ARGV[1]) - 621355968000000000) / 10000 end
+keep_until(KEYS[1], absolute, tonumber(ARGV[2]) / 10000)
+return 1
+";
+
+#[derive(Debug)]
+pub(super) struct BlobScripts {
+    write: Script,
+    remove: Script,
+    rearm: Script,
+}
+
+impl BlobScripts {
+    pub(super) fn new(layout: Layout) -> Self {
+        let access = match layout {
+            Layout::Aspnet => ASPNET,
+            Layout::String => STRING,
+        };
+        let script = |parts: &[&str]| Script::new(&parts.concat());
+        Self {
+            write: script(&[APPEND_EVENT, KEEP_UNTIL, access, WRITE]),
+            remove: script(&[APPEND_EVENT, access, REMOVE]),
+            rearm: script(&[KEEP_UNTIL, REARM]),
+        }
+    }
+}
+
+#[async_trait]
+impl TokenCacheStore for RedisTokenCache {
+    async fn read(&self, key: &CacheKey) -> Result<Option<Vec<u8>>, BackendError> {
+        match self.shared.layout {
+            Layout::Aspnet => self.read_hash(key).await,
+            Layout::String => self.read_value(key).await,
+        }
+    }
+
+    async fn write(&self, write: CacheWrite<'_>) -> Result<WriteOutcome, BackendError> {
+        if self.shared.layout == Layout::String && write.expiry.sliding.is_some() {
+            return Err(self.no_sliding());
+        }
+        match self.invoke::<u8>(&self.write_script(&write)).await? {
+            0 => Ok(WriteOutcome::Conflict),
+            _ => Ok(WriteOutcome::Written),
+        }
+    }
+
+    async fn remove(&self, key: &CacheKey, event: Option<&EventDraft>) -> Result<bool, BackendError> {
+        let mut script = self.shared.blobs.remove.key(self.shared.keys.blob(key));
+        script.key(&self.shared.keys.outbox).arg(event.map(encode_draft).unwrap_or_default());
+        self.invoke(&script).await
+    }
+}
+
+type Hash = (Option<String>, Option<String>, Option<Vec<u8>>);
+
+impl RedisTokenCache {
+    async fn read_hash(&self, key: &CacheKey) -> Result<Option<Vec<u8>>, BackendError> {
+        let key = self.shared.keys.blob(key);
+        let mut connection = self.connection().await?;
+        let query = redis::cmd("HMGET").arg(&key).arg(&["absexp", "sldexp", "data"]).to_owned();
+        let (absolute, sliding, data): Hash = query.query_async(&mut *connection).await.map_err(|e| self.error(e))?;
+        drop(connection);
+        if let Some(sliding) = sliding.filter(|ticks| data.is_some() && ticks != "-1") {
+            self.rearm(&key, &absolute.unwrap_or_default(), &sliding).await;
+        }
+        Ok(data)
+    }
+
+    async fn read_value(&self, key: &CacheKey) -> Result<Option<Vec<u8>>, BackendError> {
+        let mut connection = self.connection().await?;
+        let query = redis::cmd("GET").arg(self.shared.keys.blob(key)).to_owned();
+        query.query_async(&mut *connection).await.map_err(|e| self.error(e))
+    }
+
+    /// Starts the sliding window anew. The reader has its blob already, so a failure only shortens the blob's life.
+    async fn rearm(&self, key: &str, absolute: &str, sliding: &str) {
+        let mut script = self.shared.blobs.rearm.key(key);
+        script.arg(absolute).arg(sliding);
+        if let Err(error) = self.invoke::<()>(&script).await {
+            tracing::warn!(%error, "the sliding expiry of a blob was not re-armed");
+        }
+    }
+
+    fn write_script(&self, write: &CacheWrite<'_>) -> ScriptInvocation<'_> {
+        let (precondition, expected): (&str, &[u8]) = match write.precondition {
+            Precondition::None => ("none", b""),
+            Precondition::Absent => ("absent", b""),
+            Precondition::Unchanged(expected) => ("unchanged", expected),
+        };
+        let expiry = WrittenExpiry::from(write.expiry);
+        let mut script = self.shared.blobs.write.key(self.shared.keys.blob(write.key));
+        script.key(&self.shared.keys.outbox);
+        script.arg(precondition).arg(write.event.map(encode_draft).unwrap_or_default());
+        script.arg(expiry.absolute_ticks).arg(expiry.sliding_ticks);
+        script.arg(expiry.absolute_ms).arg(expiry.sliding_ms);
+        script.arg(write.blob).arg(expected);
+        script
+    }
+
+    fn no_sliding(&self) -> BackendError {
+        let message = "the layout `string` has no place for a sliding expiry; set an absolute one, or the layout \
+                       `aspnet`";
+        BackendError::plain(Trouble::Refused, self.shared.pool.address(), message)
+    }
+}

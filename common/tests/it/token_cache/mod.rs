@@ -1,0 +1,4 @@
+//! The token cache on each of its backends.
+
+mod redis;
+mod sqlite;

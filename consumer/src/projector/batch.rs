@@ -1,0 +1,69 @@
+//! A batch of messages, folded: what to apply, what to park, and the checkpoint after it.
+
+use std::collections::BTreeMap;
+
+use common::index::{AccountActivity, fold};
+use common::log::{DeadLetter, LogMessage};
+use jiff::Timestamp;
+
+/// Messages of one partition, ready to be applied.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// What the good events say, one change per account.
+    pub(super) changes: Vec<AccountActivity>,
+    /// What cannot be applied.
+    pub(super) letters: Vec<DeadLetter>,
+    /// What is noted when all of it is done.
+    pub(super) done: Done,
+}
+
+/// What a batch did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) next_offset: u64,
+    pub(super) bytes: usize,
+    pub(super) events: u64,
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(super) newest_event: Option<Timestamp>,
+}
+
+impl Batch {
+    /// Folds `messages`, refusing the events that are too far ahead of `now`.
+    pub(super) fn of<'a>(messages: impl IntoIterator<Item = &'a LogMessage>, now: Timestamp) -> Self {
+        let mut letters = Vec::new();
+        let mut good = Vec::new();
+        let (mut next_offset, mut bytes) = (0, 0);
+        for message in messages {
+            next_offset = message.offset + 1;
+            bytes += message.body_bytes();
+            for (index, event) in message.events.iter().enumerate() {
+                let checked = event.as_ref().map_err(Clone::clone).and_then(|event| {
+                    event.check_time(now).map(|()| event).map_err(|error| message.refuse(index, error))
+                });
+                match checked {
+                    Ok(event) => good.push(event),
+                    Err(refused) => {
+                        letters.push(DeadLetter { partition: message.partition, offset: message.offset, refused });
+                    }
+                }
+            }
+        }
+        let done = Done {
+            next_offset,
+            bytes,
+            events: u64::try_from(good.len()).unwrap_or(u64::MAX),
+            refused: counted(&letters),
+            newest_event: good.iter().map(|event| event.time).max(),
+        };
+        let changes = fold(good).into_values().collect();
+        Self { changes, letters, done }
+    }
+}
+
+fn counted(letters: &[DeadLetter]) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    for letter in letters {
+        *counts.entry(letter.refused.error.code()).or_default() += 1;
+    }
+    counts
+}

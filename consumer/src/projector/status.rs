@@ -1,0 +1,166 @@
+//! What a projector is doing, for a status page, for metrics, and for a readiness probe.
+
+use std::collections::BTreeMap;
+
+use common::log::LogMessage;
+use common::retry::Setback;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use super::ProjectorReport;
+use super::batch::Done;
+
+/// What a projector is doing and has done since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProjectorStatus {
+    /// Each partition it follows.
+    pub partitions: BTreeMap<u32, PartitionStatus>,
+    /// Why the partitions are not known, while they are not.
+    pub trouble: Option<String>,
+}
+
+impl ProjectorStatus {
+    /// Whether all partitions are followed.
+    pub fn is_ready(&self) -> bool {
+        self.trouble.is_none()
+            && !self.partitions.is_empty()
+            && self.partitions.values().all(|partition| partition.state == PartitionState::Following)
+    }
+
+    pub(super) fn report(&self, is_complete: bool) -> ProjectorReport {
+        let mut refused = BTreeMap::new();
+        for (code, count) in self.partitions.values().flat_map(|partition| &partition.refused) {
+            *refused.entry(*code).or_default() += count;
+        }
+        let next_offsets = self.partitions.iter().map(|(number, partition)| (*number, partition.next_offset));
+        let events_applied = self.partitions.values().map(|partition| partition.events_applied).sum();
+        ProjectorReport { events_applied, refused, next_offsets: next_offsets.collect(), is_complete }
+    }
+}
+
+/// What a projector is doing with one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// What it is doing.
+    pub state: PartitionState,
+    /// The offset after the last message that is applied; the stored checkpoint.
+    pub next_offset: u64,
+    /// Events applied, those that were read again included.
+    pub events_applied: u64,
+    /// Batches applied.
+    pub batches: u64,
+    /// Events and messages parked in the dead letters, by [`common::event::ContractError::code`].
+    pub refused: BTreeMap<&'static str, u64>,
+    /// The time of the newest event that is applied.
+    pub newest_event: Option<Timestamp>,
+    /// Whether the log had nothing more when it was last asked.
+    pub is_caught_up: bool,
+    /// Bytes of message bodies that are read and not yet applied.
+    pub held_bytes: usize,
+    /// What failed last, at any time.
+    pub last_error: Option<String>,
+}
+
+impl PartitionStatus {
+    /// How far the index is behind at `now`: the age of the newest event that is applied, 0 where the log has no more.
+    pub fn lag(&self, now: Timestamp) -> SignedDuration {
+        match self.newest_event {
+            Some(newest) if !self.is_caught_up => now.duration_since(newest).max(SignedDuration::ZERO),
+            _ => SignedDuration::ZERO,
+        }
+    }
+}
+
+/// What a projector is doing with one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PartitionState {
+    /// It is about to read.
+    #[default]
+    Opening,
+    /// It reads and applies.
+    Following,
+    /// It keeps its place and tries again.
+    Paused {
+        /// What has to come back.
+        why: String,
+    },
+    /// It has ended.
+    Stopped {
+        /// What somebody has to decide; nothing where it was told to end.
+        why: Option<String>,
+    },
+}
+
+/// Where one partition's status is noted.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    pub(super) partition: u32,
+    pub(super) status: watch::Sender<ProjectorStatus>,
+}
+
+impl Noted {
+    fn modify(&self, change: impl FnOnce(&mut PartitionStatus)) {
+        self.status.send_modify(|status| change(status.partitions.entry(self.partition).or_default()));
+    }
+
+    pub(super) fn opening(&self) {
+        self.modify(|status| {
+            status.is_caught_up = false;
+            status.held_bytes = 0;
+        });
+    }
+
+    pub(super) fn following_from(&self, next_offset: u64) {
+        self.modify(|status| status.next_offset = status.next_offset.max(next_offset));
+        self.following();
+    }
+
+    pub(super) fn following(&self) {
+        self.modify(|status| {
+            if let PartitionState::Paused { .. } = status.state {
+                tracing::info!(partition = self.partition, "following again");
+            }
+            status.state = PartitionState::Following;
+        });
+    }
+
+    pub(super) fn paused(&self, setback: &Setback) {
+        let why = setback.why.clone();
+        self.modify(|status| {
+            let paused = PartitionState::Paused { why: why.clone() };
+            if status.state != paused {
+                tracing::warn!(partition = self.partition, %why, "paused; it keeps its place and tries again");
+            }
+            status.state = paused;
+            status.last_error = Some(why);
+        });
+    }
+
+    pub(super) fn stopped(&self, why: Option<String>) {
+        self.modify(|status| {
+            status.last_error = why.clone().or(status.last_error.take());
+            status.state = PartitionState::Stopped { why };
+        });
+    }
+
+    pub(super) fn read(&self, messages: &[LogMessage]) {
+        let bytes: usize = messages.iter().map(LogMessage::body_bytes).sum();
+        self.modify(|status| {
+            status.held_bytes += bytes;
+            status.is_caught_up = messages.is_empty();
+        });
+    }
+
+    pub(super) fn done(&self, done: &Done) {
+        self.modify(|status| {
+            status.next_offset = status.next_offset.max(done.next_offset);
+            status.events_applied += done.events;
+            status.batches += 1;
+            status.held_bytes = status.held_bytes.saturating_sub(done.bytes);
+            status.newest_event = status.newest_event.max(done.newest_event);
+            for (code, count) in &done.refused {
+                *status.refused.entry(code).or_default() += count;
+            }
+        });
+    }
+}

@@ -1,0 +1,6 @@
+//! What the read side does against real servers and real files. A test whose server is missing fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod cli;
+mod foreign_client;
+mod program;

@@ -1,0 +1,13 @@
+//! `demo`: everything in one process, with no server or with real ones.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = cli::Cli::parse().run().await;
+    common::program::exit_code(result.as_ref().copied().map_err(|error| error.as_ref()))
+}

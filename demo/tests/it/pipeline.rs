@@ -1,0 +1,96 @@
+//! One pipeline on real servers or on one file, for the tests: adapter, relay, projector and index.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use common::account::{CacheKey, TenantId, Username};
+use common::backends::{Backends, Log, TokenCache};
+use common::event::EventSource;
+use common::index::{AccountActivity, ActivityStore, Filter, ListRequest, Query};
+use common::settings::Connections;
+use consumer::projector::{Projector, ProjectorSettings};
+use producer::adapter::{AdapterSettings, TokenCacheAdapter};
+use producer::relay::{Relay, RelaySettings};
+use testkit::servers::KeyPrefix;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+struct Settings {
+    #[command(flatten)]
+    connections: Connections,
+}
+
+/// A running pipeline; it stops when it is dropped.
+pub(crate) struct Pipeline {
+    pub(crate) adapter: TokenCacheAdapter,
+    pub(crate) index: Arc<dyn ActivityStore>,
+    _stop: DropGuard,
+}
+
+impl Pipeline {
+    /// On the log of `broker`, with index and token cache under `prefix`.
+    pub(crate) async fn on_servers(broker: &str, prefix: &KeyPrefix) -> Self {
+        let (index, cache) = (format!("{}index:", prefix.as_str()), format!("{}cache:", prefix.as_str()));
+        let redis = prefix.redis_url();
+        Self::start(&[
+            "test",
+            "--log-url",
+            broker,
+            "--index-url",
+            redis,
+            "--cache-url",
+            redis,
+            "--index-prefix",
+            &index,
+            "--cache-instance-name",
+            &cache,
+        ])
+        .await
+    }
+
+    /// On one SQLite file.
+    pub(crate) async fn in_file(path: &std::path::Path) -> Self {
+        let url = format!("sqlite://{}", path.display());
+        Self::start(&["test", "--log-url", &url, "--index-url", &url, "--cache-url", &url]).await
+    }
+
+    async fn start(arguments: &[&str]) -> Self {
+        let backends = Backends::new(Settings::parse_from(arguments).connections);
+        backends.declare_log().await.unwrap();
+        let Log { log, dead_letters } = backends.log().await.unwrap();
+        let index = backends.index().await.unwrap();
+        let TokenCache { store, outbox } = backends.token_cache().await.unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(Relay::new(outbox, log.clone(), RelaySettings::default()).run(stop.clone()));
+        let projector = Projector::new(log, dead_letters, index.clone(), ProjectorSettings::default());
+        tokio::spawn(projector.run(stop.clone()));
+        let source = EventSource::new("/apps/test").unwrap();
+        let adapter = TokenCacheAdapter::new(store, AdapterSettings::new(source));
+        Self { adapter, index, _stop: stop.drop_guard() }
+    }
+
+    pub(crate) async fn get(&self, key: &str) -> Option<AccountActivity> {
+        self.index.get(&CacheKey::new(key).unwrap()).await.unwrap()
+    }
+
+    pub(crate) async fn listed(&self) -> u64 {
+        self.index.counts(None).await.unwrap().listed
+    }
+
+    pub(crate) async fn of_user(&self, username: &str) -> Vec<AccountActivity> {
+        self.list(Query::User(Username::new(username).unwrap()), Filter::default()).await
+    }
+
+    pub(crate) async fn of_tenant(&self, tenant: &str) -> Vec<AccountActivity> {
+        let filter = Filter { tenant: Some(TenantId::new(tenant).unwrap()), ..Filter::default() };
+        self.list(Query::ActiveSince(jiff::Timestamp::UNIX_EPOCH), filter).await
+    }
+
+    async fn list(&self, query: Query, filter: Filter) -> Vec<AccountActivity> {
+        let request = ListRequest { query, filter, limit: 1000, cursor: None };
+        self.index.list(&request).await.unwrap().accounts
+    }
+}

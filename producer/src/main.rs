@@ -1,0 +1,13 @@
+//! `producer`: the web side's programs.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = cli::Cli::parse().run().await;
+    common::program::exit_code(result.as_ref().copied().map_err(|error| error.as_ref()))
+}

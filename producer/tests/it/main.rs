@@ -1,0 +1,6 @@
+//! What `producer` does against real files and real servers. A test whose server is missing fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod faults;
+mod relay;
+mod rig;

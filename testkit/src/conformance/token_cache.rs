@@ -1,0 +1,525 @@
+//! The behaviour of a [`TokenCacheStore`] and the [`Outbox`] beside it.
+//!
+//! Every behaviour is a function with a cache of its own. [`run_all`] runs them side by side; each panics with what
+//! it missed. Expiry is waited for by trying to write where nothing must be stored, since reading starts a sliding
+//! window anew.
+
+#![expect(clippy::expect_used, reason = "a behaviour that is missed is a panic")]
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use common::account::{CacheKey, ClientId, Environment, HomeAccountId};
+use common::event::{AccountDetails, AccountHint, Activity, ActivityEvent, EventDraft, EventSource, TraceParent};
+use common::token_cache::{
+    Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
+};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+use crate::wait_until;
+
+/// How long a behaviour may take to show itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A visibility that no test outlives.
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A handle on one cache.
+pub trait Cache: TokenCacheStore + Outbox {}
+impl<T: TokenCacheStore + Outbox> Cache for T {}
+
+/// The backend under test.
+#[async_trait]
+pub trait TokenCacheUnderTest: Send + Sync {
+    /// A handle on the cache of this name, as a process of its own would open it. Caches of different names share
+    /// nothing, and are empty at first.
+    async fn open(&self, name: &str) -> Arc<dyn Cache>;
+
+    /// Whether it can keep a sliding expiry.
+    fn keeps_sliding_expiry(&self) -> bool {
+        true
+    }
+}
+
+/// Runs every behaviour.
+pub async fn run_all(subject: &dyn TokenCacheUnderTest) {
+    tokio::join!(
+        a_blob_is_read_byte_for_byte(subject),
+        a_write_needs_its_precondition(subject),
+        a_removal_leaves_its_event(subject),
+        an_absolute_expiry_ends_the_blob(subject),
+        a_write_sets_the_expiry_anew(subject),
+        a_sliding_expiry_is_rearmed_by_reading(subject),
+        an_absolute_expiry_bounds_a_sliding_one(subject),
+        an_event_comes_out_as_it_was_drafted(subject),
+        times_strictly_increase_and_stay(subject),
+        what_is_taken_is_hidden_for_a_while(subject),
+        takers_share_without_overlap(subject),
+        what_is_confirmed_does_not_come_back(subject),
+        a_rewind_brings_back_what_was_confirmed(subject),
+        a_rewind_skips_nothing_that_was_never_taken(subject),
+        a_trim_never_forgets_what_is_not_confirmed(subject),
+        a_waiting_take_is_woken(subject),
+        a_take_that_was_dropped_loses_nothing(subject),
+        the_backlog_counts(subject),
+        no_update_is_lost_and_none_without_its_event(subject),
+    );
+}
+
+/// Empty, binary and large ones; absent ones are none; keys do not touch each other.
+pub async fn a_blob_is_read_byte_for_byte(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("bytes").await;
+    assert_eq!(read(&*cache, "absent").await, None);
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let large: Vec<u8> = every_byte.iter().copied().cycle().take(1024 * 1024).collect();
+    for blob in [&b""[..], b"{}", &every_byte, &large] {
+        put(&*cache, "key", blob).await;
+        assert_eq!(read(&*cache, "key").await.as_deref(), Some(blob), "{} bytes", blob.len());
+    }
+    put(&*cache, "other:key", b"other").await;
+    assert_eq!(read(&*cache, "key").await, Some(large));
+    let reopened = subject.open("bytes").await;
+    assert_eq!(read(&*reopened, "other:key").await.as_deref(), Some(&b"other"[..]), "by another handle");
+}
+
+/// [`Precondition::Absent`] and `Unchanged`; a conflict stores neither blob nor event.
+pub async fn a_write_needs_its_precondition(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("precondition").await;
+    let attempt = async |precondition, blob: &[u8]| {
+        let event = removal("key");
+        let write = CacheWrite { precondition, event: Some(&event), ..plain_write(&event.subject, blob) };
+        cache.write(write).await.expect("a write")
+    };
+    assert_eq!(attempt(Precondition::Unchanged(b""), b"0").await, WriteOutcome::Conflict, "nothing is not empty");
+    assert_eq!(attempt(Precondition::Absent, b"1\0one").await, WriteOutcome::Written);
+    assert_eq!(attempt(Precondition::Absent, b"2").await, WriteOutcome::Conflict);
+    for wrong in [&b""[..], b"1", b"1\0on", b"1\0one ", b"1\0onE"] {
+        assert_eq!(attempt(Precondition::Unchanged(wrong), b"3").await, WriteOutcome::Conflict, "{wrong:?}");
+    }
+    assert_eq!(read(&*cache, "key").await.as_deref(), Some(&b"1\0one"[..]), "a conflict stores no blob");
+    assert_eq!(attempt(Precondition::Unchanged(b"1\0one"), b"").await, WriteOutcome::Written);
+    assert_eq!(attempt(Precondition::Absent, b"4").await, WriteOutcome::Conflict, "an empty blob is a blob");
+    assert_eq!(attempt(Precondition::Unchanged(b""), b"5").await, WriteOutcome::Written);
+    assert_eq!(attempt(Precondition::None, b"6").await, WriteOutcome::Written);
+    assert_eq!(take_all(&*cache, LONG).await.len(), 4, "one event for each write that was written");
+}
+
+/// Also where there was no blob; and none where none was given.
+pub async fn a_removal_leaves_its_event(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("removal").await;
+    put(&*cache, "key", b"blob").await;
+    let (first, second) = (removal("key"), removal("key"));
+    assert!(cache.remove(&first.subject, Some(&first)).await.expect("a removal"), "there was a blob");
+    assert_eq!(read(&*cache, "key").await, None);
+    assert!(!cache.remove(&second.subject, Some(&second)).await.expect("a removal"), "there was none any more");
+    assert!(!cache.remove(&second.subject, None).await.expect("a removal"));
+    let events = events_of(&take_all(&*cache, LONG).await);
+    assert_eq!(events.iter().map(|event| &event.id).collect::<Vec<_>>(), [&first.id, &second.id]);
+    let again = removal("key");
+    let write = CacheWrite { precondition: Precondition::Absent, ..plain_write(&again.subject, b"new") };
+    assert_eq!(cache.write(write).await.expect("a write"), WriteOutcome::Written, "the key is free again");
+}
+
+/// The blob is there until then and gone after.
+pub async fn an_absolute_expiry_ends_the_blob(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("absolute").await;
+    let end = Timestamp::now() + Duration::from_millis(1500);
+    put_until(&*cache, "key", Expiry { absolute: Some(end), sliding: None }).await;
+    assert!(read(&*cache, "key").await.is_some(), "it is there before its time");
+    until_free(&*cache, "key").await;
+    assert!(Timestamp::now() >= end, "it is not gone before its time");
+    put_until(&*cache, "past", Expiry { absolute: Some(end), sliding: None }).await;
+    assert_eq!(read(&*cache, "past").await, None, "a time that is over is over at once");
+}
+
+/// A blob that is overwritten without an expiry has none, whatever the one before it had.
+pub async fn a_write_sets_the_expiry_anew(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("anew").await;
+    let end = Timestamp::now() + Duration::from_millis(800);
+    put_until(&*cache, "key", Expiry { absolute: Some(end), sliding: None }).await;
+    put(&*cache, "key", b"for good").await;
+    while Timestamp::now() < end + SHORT {
+        assert!(read(&*cache, "key").await.is_some(), "the expiry of the blob before is not this one's");
+    }
+    put_until(&*cache, "key", Expiry { absolute: Some(Timestamp::now() + SHORT), sliding: None }).await;
+    until_free(&*cache, "key").await;
+}
+
+/// Read again and again it stays; left alone it goes.
+pub async fn a_sliding_expiry_is_rearmed_by_reading(subject: &dyn TokenCacheUnderTest) {
+    if !subject.keeps_sliding_expiry() {
+        return;
+    }
+    let cache = subject.open("sliding").await;
+    let window = Duration::from_millis(1200);
+    put_until(&*cache, "key", Expiry { absolute: None, sliding: Some(window) }).await;
+    let begun = Instant::now();
+    while begun.elapsed() < window * 2 {
+        assert!(read(&*cache, "key").await.is_some(), "it is read within its window");
+    }
+    let last_read = Instant::now();
+    until_free(&*cache, "key").await;
+    assert!(last_read.elapsed() + SHORT >= window, "it outlives its last reading by its window");
+}
+
+/// Reading does not keep a blob beyond its absolute expiry.
+pub async fn an_absolute_expiry_bounds_a_sliding_one(subject: &dyn TokenCacheUnderTest) {
+    if !subject.keeps_sliding_expiry() {
+        return;
+    }
+    let cache = subject.open("bounded").await;
+    let end = Timestamp::now() + Duration::from_millis(1500);
+    put_until(&*cache, "key", Expiry { absolute: Some(end), sliding: Some(LONG) }).await;
+    wait_until(PATIENCE, async || read(&*cache, "key").await.is_none()).await;
+    assert!(Timestamp::now() >= end);
+}
+
+/// Written with a blob, with a removal, and alone.
+pub async fn an_event_comes_out_as_it_was_drafted(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("drafted").await;
+    let drafts = [activity("one"), removal("two"), activity("three")];
+    cache
+        .write(CacheWrite { event: Some(&drafts[0]), ..plain_write(&drafts[0].subject, b"1") })
+        .await
+        .expect("a write");
+    cache.remove(&drafts[1].subject, Some(&drafts[1])).await.expect("a removal");
+    cache.append(&drafts[2]).await.expect("an append");
+    put(&*cache, "silent", b"no event").await;
+    let events = events_of(&take_all(&*cache, LONG).await);
+    let expected: Vec<ActivityEvent> =
+        drafts.iter().zip(&events).map(|(draft, event)| draft.clone().at(event.time)).collect();
+    assert_eq!(events, expected, "in the order of the writes");
+    assert_eq!(events.len(), 3);
+}
+
+/// Every event is later than the one before it, and the same event each time it is taken.
+pub async fn times_strictly_increase_and_stay(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("times").await;
+    let before = Timestamp::now() - Duration::from_secs(60);
+    join_all((0..4).map(|_| append_some(&*cache, 50))).await;
+    let taken = take_all(&*cache, LONG).await;
+    assert_eq!(taken.len(), 200);
+    let times: Vec<Timestamp> = taken.iter().map(|entry| entry.event.time).collect();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "strictly increasing");
+    let soon = Timestamp::now() + Duration::from_secs(60);
+    assert!(times.iter().all(|time| (before..soon).contains(time)), "by a clock that is right");
+    assert!(times.iter().all(|time| time.as_nanosecond() % 1000 == 0), "in microseconds");
+    confirm(&*cache, &taken).await;
+    cache.rewind(LONG).await.expect("a rewind");
+    assert_eq!(take_all(&*cache, LONG).await, taken, "an event that comes again is the same event");
+}
+
+/// Not given out twice within its visibility time, and again after it.
+pub async fn what_is_taken_is_hidden_for_a_while(subject: &dyn TokenCacheUnderTest) {
+    let (mine, yours) = (subject.open("hidden").await, subject.open("hidden").await);
+    append_some(&*mine, 3).await;
+    let visibility = Duration::from_millis(1500);
+    let begun = Instant::now();
+    let taken = mine.take(10, visibility, Duration::ZERO).await.expect("a take");
+    assert_eq!(taken.len(), 3);
+    let early = yours.take(10, visibility, Duration::ZERO).await.expect("a take");
+    assert!(early.is_empty() || begun.elapsed() >= visibility, "they are in another's hands");
+    let mut again = Vec::new();
+    wait_until(PATIENCE, async || {
+        again.extend(yours.take(10, visibility, SHORT).await.expect("a take"));
+        !again.is_empty()
+    })
+    .await;
+    assert!(begun.elapsed() >= visibility, "they come back after the visibility time");
+    assert_eq!(again, taken, "as they were");
+}
+
+/// Two relays, one outbox: every entry is in one hand.
+pub async fn takers_share_without_overlap(subject: &dyn TokenCacheUnderTest) {
+    let (mine, yours) = (subject.open("shared").await, subject.open("shared").await);
+    let appended = append_some(&*mine, 100).await;
+    let (left, right) = tokio::join!(take_in_sevens(&*mine), take_in_sevens(&*yours));
+    let ids: Vec<&EntryId> = left.iter().chain(&right).map(|entry| &entry.id).collect();
+    assert_eq!(ids.len(), appended.len(), "every entry is taken");
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "none is taken twice");
+    let sorted = |entries: &[OutboxEntry]| entries.windows(2).all(|pair| pair[0].event.time < pair[1].event.time);
+    assert!(sorted(&left) && sorted(&right), "oldest first");
+}
+
+/// What is not confirmed does.
+pub async fn what_is_confirmed_does_not_come_back(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("confirmed").await;
+    append_some(&*cache, 6).await;
+    let taken = cache.take(6, SHORT, Duration::ZERO).await.expect("a take");
+    let (confirmed, left): (Vec<_>, Vec<_>) = taken.into_iter().enumerate().partition(|(place, _)| place % 2 == 0);
+    let entries = |half: Vec<(usize, OutboxEntry)>| half.into_iter().map(|(_, entry)| entry).collect::<Vec<_>>();
+    confirm(&*cache, &entries(confirmed)).await;
+    cache.confirm(&[]).await.expect("confirming nothing");
+    let mut again = Vec::new();
+    wait_until(PATIENCE, async || {
+        again.extend(cache.take(10, LONG, SHORT).await.expect("a take"));
+        again.len() >= 3
+    })
+    .await;
+    assert_eq!(again, entries(left));
+    assert!(cache.take(10, LONG, SHORT * 2).await.expect("a take").is_empty(), "the confirmed ones stay away");
+}
+
+/// Those of the last while, and not those before it.
+pub async fn a_rewind_brings_back_what_was_confirmed(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("rewound").await;
+    append_some(&*cache, 2).await;
+    let old = take_all(&*cache, LONG).await;
+    let old_time = old[1].event.time;
+    wait_until(PATIENCE, async || Timestamp::now() > old_time + Duration::from_secs(3)).await;
+    append_some(&*cache, 3).await;
+    let new = take_all(&*cache, LONG).await;
+    confirm(&*cache, &old).await;
+    confirm(&*cache, &new).await;
+
+    let age = Timestamp::now().duration_since(old_time).unsigned_abs();
+    cache.rewind(age - SHORT).await.expect("a rewind");
+    assert_eq!(take_all(&*cache, LONG).await, new, "those of the last while");
+    confirm(&*cache, &new).await;
+    cache.rewind(LONG).await.expect("a rewind");
+    assert_eq!(take_all(&*cache, LONG).await, [old, new].concat(), "all of them");
+}
+
+/// Neither by age nor in anybody's hands.
+pub async fn a_rewind_skips_nothing_that_was_never_taken(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("unskipped").await;
+    append_some(&*cache, 5).await;
+    let taken = cache.take(2, SHORT, Duration::ZERO).await.expect("a take");
+    cache.rewind(Duration::ZERO).await.expect("a rewind");
+    let mut seen = HashSet::new();
+    wait_until(PATIENCE, async || {
+        seen.extend(cache.take(10, SHORT, SHORT).await.expect("a take").into_iter().map(|entry| entry.id));
+        seen.len() == 5
+    })
+    .await;
+    assert!(taken.iter().all(|entry| seen.contains(&entry.id)));
+}
+
+/// Pending or never taken; and what is confirmed only when it is old enough.
+pub async fn a_trim_never_forgets_what_is_not_confirmed(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("trimmed").await;
+    let trim = async |age| cache.trim(age).await.expect("a trim");
+    assert_eq!(trim(Duration::ZERO).await, 0, "nothing to forget");
+    append_some(&*cache, 6).await;
+    assert_eq!(trim(Duration::ZERO).await, 0, "not what was never taken");
+    let taken = cache.take(4, SHORT, Duration::ZERO).await.expect("a take");
+    confirm(&*cache, &taken[..2]).await;
+    confirm(&*cache, &taken[3..]).await;
+    assert_eq!(trim(LONG).await, 0, "not what is confirmed and young");
+    let forgotten = trim(Duration::ZERO).await;
+    assert!((2..=3).contains(&forgotten), "what is confirmed and old: {forgotten}");
+
+    let mut left = HashSet::new();
+    wait_until(PATIENCE, async || {
+        left.extend(cache.take(10, SHORT, SHORT).await.expect("a take").into_iter().map(|entry| entry.id));
+        left.len() == 3
+    })
+    .await;
+    assert!(left.contains(&taken[2].id) && !left.contains(&taken[0].id) && !left.contains(&taken[3].id));
+    cache.confirm(&left.into_iter().collect::<Vec<_>>()).await.expect("a confirmation");
+    assert_eq!(forgotten + trim(Duration::ZERO).await, 6, "all of them in the end");
+    cache.rewind(LONG).await.expect("a rewind");
+    assert_eq!(take_all(&*cache, LONG).await, [], "what is forgotten cannot come back");
+    assert_eq!(cache.backlog().await.expect("a backlog"), Backlog::default());
+    append_some(&*cache, 1).await;
+    assert_eq!(take_all(&*cache, LONG).await.len(), 1, "and the outbox goes on");
+}
+
+/// By an event of the same handle at once, by one of another handle soon; and the wait has an end.
+pub async fn a_waiting_take_is_woken(subject: &dyn TokenCacheUnderTest) {
+    let (mine, yours) = (subject.open("woken").await, subject.open("woken").await);
+    for writer in [&mine, &yours] {
+        let begun = Instant::now();
+        let (taken, _) = tokio::join!(mine.take(10, LONG, PATIENCE * 3), append_later(&**writer));
+        assert_eq!(taken.expect("a take").len(), 1);
+        assert!(begun.elapsed() < PATIENCE, "woken after {:?}", begun.elapsed());
+    }
+    let begun = Instant::now();
+    assert_eq!(mine.take(10, LONG, SHORT).await.expect("a take"), []);
+    assert!((SHORT..PATIENCE).contains(&begun.elapsed()), "it waits as long as it is told and not for ever");
+}
+
+/// Whenever it is dropped.
+pub async fn a_take_that_was_dropped_loses_nothing(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("dropped").await;
+    append_some(&*cache, 40).await;
+    let mut seen = HashSet::new();
+    let mut cut = 0;
+    let begun = Instant::now();
+    while seen.len() < 40 && begun.elapsed() < PATIENCE {
+        cut = (cut + 100) % 10_000;
+        if let Ok(taken) = tokio::time::timeout(Duration::from_micros(cut), cache.take(3, SHORT, PATIENCE)).await {
+            let taken = taken.expect("a take");
+            confirm(&*cache, &taken).await;
+            seen.extend(taken.into_iter().map(|entry| entry.id));
+        }
+    }
+    assert_eq!(seen.len(), 40);
+}
+
+/// What waits, what is kept, and how old the oldest is.
+pub async fn the_backlog_counts(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("backlog").await;
+    let counts = async || {
+        let backlog = cache.backlog().await.expect("a backlog");
+        assert_eq!(backlog.oldest.is_some(), backlog.unconfirmed > 0);
+        assert_eq!(backlog.refused, 0);
+        (backlog.unconfirmed, backlog.kept)
+    };
+    assert_eq!(counts().await, (0, 0));
+    append_some(&*cache, 5).await;
+    assert_eq!(counts().await, (5, 5), "never taken");
+    let taken = cache.take(3, LONG, Duration::ZERO).await.expect("a take");
+    assert_eq!(counts().await, (5, 5), "taken");
+    confirm(&*cache, &taken[..2]).await;
+    assert_eq!(counts().await, (3, 5), "two confirmed");
+    let oldest = cache.backlog().await.expect("a backlog").oldest.expect("an oldest");
+    let age = Timestamp::now().duration_since(taken[2].event.time).unsigned_abs();
+    assert!(oldest <= age + SHORT, "the oldest is the third: {oldest:?}, not older than {age:?}");
+    let rest = take_all(&*cache, LONG).await;
+    confirm(&*cache, &taken[2..]).await;
+    confirm(&*cache, &rest).await;
+    assert_eq!(counts().await, (0, 5), "all confirmed");
+    cache.rewind(LONG).await.expect("a rewind");
+    assert_eq!(counts().await, (5, 5), "rewound");
+}
+
+/// Eight writers of one blob, each reading, adding and comparing.
+pub async fn no_update_is_lost_and_none_without_its_event(subject: &dyn TokenCacheUnderTest) {
+    let caches = join_all((0..8).map(|_| subject.open("compared"))).await;
+    let writers = caches.into_iter().enumerate().map(|(writer, cache)| {
+        tokio::spawn(async move {
+            for number in 0..15 {
+                add_line(&*cache, &format!("{writer}-{number}\n")).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("a writer");
+    }
+    let cache = subject.open("compared").await;
+    let blob = String::from_utf8(read(&*cache, "key").await.expect("a blob")).expect("lines");
+    assert_eq!(blob.lines().collect::<HashSet<_>>().len(), 8 * 15, "no update is lost");
+    assert_eq!(blob.lines().count(), 8 * 15, "none is made twice");
+    assert_eq!(take_all(&*cache, LONG).await.len(), 8 * 15, "as many events as writes that were written");
+}
+
+async fn add_line(cache: &dyn Cache, line: &str) {
+    wait_until(PATIENCE, async || {
+        let event = removal("key");
+        let stored = read(cache, "key").await;
+        let blob = [stored.clone().unwrap_or_default(), line.as_bytes().to_vec()].concat();
+        let precondition = stored.as_deref().map_or(Precondition::Absent, Precondition::Unchanged);
+        let write = CacheWrite { precondition, event: Some(&event), ..plain_write(&event.subject, &blob) };
+        cache.write(write).await.expect("a write") == WriteOutcome::Written
+    })
+    .await;
+}
+
+async fn append_later(cache: &dyn Cache) {
+    tokio::time::sleep(SHORT).await;
+    append_some(cache, 1).await;
+}
+
+async fn append_some(cache: &dyn Cache, count: usize) -> Vec<EventDraft> {
+    let drafts: Vec<EventDraft> = (0..count).map(|number| activity(&format!("key-{number}"))).collect();
+    for draft in &drafts {
+        cache.append(draft).await.expect("an append");
+    }
+    drafts
+}
+
+/// Takes until nothing is left, oldest first.
+async fn take_all(cache: &dyn Cache, visibility: Duration) -> Vec<OutboxEntry> {
+    let mut all = Vec::new();
+    loop {
+        let taken = cache.take(64, visibility, Duration::ZERO).await.expect("a take");
+        if taken.is_empty() {
+            return all;
+        }
+        all.extend(taken);
+    }
+}
+
+async fn take_in_sevens(cache: &dyn Cache) -> Vec<OutboxEntry> {
+    let mut all = Vec::new();
+    loop {
+        let taken = cache.take(7, LONG, Duration::ZERO).await.expect("a take");
+        assert!(taken.len() <= 7);
+        if taken.is_empty() {
+            return all;
+        }
+        all.extend(taken);
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn confirm(cache: &dyn Cache, entries: &[OutboxEntry]) {
+    let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id.clone()).collect();
+    cache.confirm(&ids).await.expect("a confirmation");
+}
+
+fn events_of(entries: &[OutboxEntry]) -> Vec<ActivityEvent> {
+    entries.iter().map(|entry| entry.event.clone()).collect()
+}
+
+async fn read(cache: &dyn Cache, key: &str) -> Option<Vec<u8>> {
+    cache.read(&cache_key(key)).await.expect("a read")
+}
+
+async fn put(cache: &dyn Cache, key: &str, blob: &[u8]) {
+    let outcome = cache.write(plain_write(&cache_key(key), blob)).await.expect("a write");
+    assert_eq!(outcome, WriteOutcome::Written);
+}
+
+async fn put_until(cache: &dyn Cache, key: &str, expiry: Expiry) {
+    let outcome = cache.write(CacheWrite { expiry, ..plain_write(&cache_key(key), b"blob") }).await;
+    assert_eq!(outcome.expect("a write"), WriteOutcome::Written);
+}
+
+/// Waits until nothing is stored under `key`, without reading it.
+async fn until_free(cache: &dyn Cache, key: &str) {
+    let key = cache_key(key);
+    wait_until(PATIENCE, async || {
+        let write = CacheWrite { precondition: Precondition::Absent, ..plain_write(&key, b"next") };
+        cache.write(write).await.expect("a write") == WriteOutcome::Written
+    })
+    .await;
+}
+
+fn plain_write<'a>(key: &'a CacheKey, blob: &'a [u8]) -> CacheWrite<'a> {
+    CacheWrite { key, blob, expiry: Expiry::default(), precondition: Precondition::None, event: None }
+}
+
+fn cache_key(key: &str) -> CacheKey {
+    CacheKey::new(key).expect("a cache key")
+}
+
+fn source() -> EventSource {
+    EventSource::new("/apps/conformance").expect("a source")
+}
+
+fn removal(key: &str) -> EventDraft {
+    EventDraft::new(source(), cache_key(key), Activity::Removed(AccountHint::default()))
+}
+
+fn activity(key: &str) -> EventDraft {
+    let details = AccountDetails {
+        home_account_id: HomeAccountId::new("uid.utid").expect("an id"),
+        object_id: HomeAccountId::new("uid.utid").expect("an id").halves().map(|(object, _)| object),
+        tenant_id: HomeAccountId::new("uid.utid").expect("an id").halves().map(|(_, tenant)| tenant),
+        environment: Environment::new("login.microsoftonline.com").expect("a host"),
+        client_id: ClientId::new("client \"é\\\u{1F600}").expect("a client"),
+        username: None,
+        access_token_expires_on: Some(1_795_400_000),
+        refresh_token_expires_on: None,
+        has_refresh_token: true,
+        properties: Default::default(),
+    };
+    let mut draft = EventDraft::new(source(), cache_key(key), Activity::UserActivity(details));
+    draft.traceparent = TraceParent::new("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").ok();
+    draft
+}
