@@ -4,5 +4,6 @@
 mod asyncapi;
 mod event;
 mod identity;
+mod index;
 mod log;
 mod token_cache;
