@@ -8,10 +8,12 @@ mod arbitrary;
 mod entry;
 mod paging;
 mod record;
+mod redis;
 mod sqlite;
 mod store;
 
 pub use activity::{AccountActivity, AccountState, Register, Stamp, fold};
+pub use redis::RedisIndex;
 pub use sqlite::SqliteIndex;
 pub use store::{
     ActivityStore, Counts, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Page, Query, StateCounts,

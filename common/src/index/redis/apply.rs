@@ -1,0 +1,208 @@
+//! Writing: read, merge, and write if unchanged, in chunks.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands as _, ScriptInvocation};
+
+use super::RedisIndex;
+use super::keys::{Keys, MEMBER_BYTES, count_field, member};
+use crate::account::TenantId;
+use crate::backend::{BackendError, Trouble};
+use crate::index::entry::{self, IndexEntry};
+use crate::index::{AccountActivity, AccountState, record};
+
+/// How many accounts one script writes: some milliseconds in which Redis serves nobody else.
+const CHUNK: usize = 500;
+/// While Redis writes one chunk, another is merged here.
+const CHUNKS_AT_ONCE: usize = 2;
+
+/// How long to wait before accounts that others wrote meanwhile are read again, and how often.
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(1))
+        .with_max_delay(Duration::from_millis(100))
+        .with_max_times(20)
+        .with_jitter()
+        .build()
+}
+
+impl RedisIndex {
+    /// On one connection, chunk by chunk.
+    pub(super) async fn apply_in_chunks(&self, changes: &[AccountActivity]) -> Result<(), BackendError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let accounts = entry::by_key(changes);
+        let accounts: Vec<&AccountActivity> = accounts.values().map(AsRef::as_ref).collect();
+        let connection = self.pool.get().await?;
+        let chunks: Vec<_> = accounts.chunks(CHUNK).map(|chunk| self.apply_chunk(connection.clone(), chunk)).collect();
+        stream::iter(chunks).buffer_unordered(CHUNKS_AT_ONCE).try_collect().await
+    }
+
+    async fn apply_chunk(
+        &self,
+        mut connection: MultiplexedConnection,
+        chunk: &[&AccountActivity],
+    ) -> Result<(), BackendError> {
+        let mut left = chunk.to_vec();
+        for pause in pauses() {
+            left = self.try_chunk(&mut connection, &left).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            tracing::debug!(accounts = left.len(), "others wrote the same accounts; reading them again");
+            tokio::time::sleep(pause).await;
+        }
+        let message = "others keep writing the same accounts; try again";
+        Err(BackendError::plain(Trouble::Unavailable, self.pool.address(), message))
+    }
+
+    /// Reads, merges and writes once. Gives back what others wrote between the two.
+    async fn try_chunk<'a>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        chunk: &[&'a AccountActivity],
+    ) -> Result<Vec<&'a AccountActivity>, BackendError> {
+        let members: Vec<[u8; MEMBER_BYTES]> = chunk.iter().map(|said| member(&said.cache_key)).collect();
+        let fields: Vec<&[u8]> = members.iter().map(|member| &member[..]).collect();
+        let records: Vec<Option<Vec<u8>>> =
+            connection.hmget(self.keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
+        let mut batch = Batch::new(&self.keys);
+        let mut said_of = Vec::new();
+        for ((said, member), read) in chunk.iter().zip(members).zip(records) {
+            if let Some(write) = self.merge(said, member, read)? {
+                batch.push(write);
+                said_of.push(*said);
+            }
+        }
+        if said_of.is_empty() {
+            return Ok(Vec::new());
+        }
+        let changed: Vec<usize> = batch.call(self).invoke_async(connection).await.map_err(|e| self.pool.error(e))?;
+        Ok(changed.into_iter().filter_map(|place| said_of.get(place.checked_sub(1)?).copied()).collect())
+    }
+
+    /// What has to be written for `said`, if anything.
+    fn merge(
+        &self,
+        said: &AccountActivity,
+        member: [u8; MEMBER_BYTES],
+        read: Option<Vec<u8>>,
+    ) -> Result<Option<Write>, BackendError> {
+        let before = read.as_deref().map(|read| self.decode(&member, read)).transpose()?;
+        if before.as_ref().is_some_and(|before| before.cache_key != said.cache_key) {
+            return Err(self.corrupt("two cache keys have one digest; the index cannot keep both"));
+        }
+        let after = entry::joined(before.as_ref(), said);
+        let record = record::encode(&after);
+        if read.as_ref() == Some(&record) {
+            return Ok(None);
+        }
+        Ok(Some(Write { member, read: read.unwrap_or_default(), record, before, after }))
+    }
+}
+
+/// One account that has to be written.
+struct Write {
+    member: [u8; MEMBER_BYTES],
+    /// The record as it was read; empty for none.
+    read: Vec<u8>,
+    record: Vec<u8>,
+    before: Option<AccountActivity>,
+    after: AccountActivity,
+}
+
+/// The arguments of one call of the script.
+struct Batch<'a> {
+    keys: &'a Keys,
+    lists: Lists,
+    writes: Vec<(Write, Moves)>,
+}
+
+/// What a write does beside the record.
+struct Moves {
+    score: i64,
+    into: Vec<usize>,
+    out_of: Vec<usize>,
+    counts: Vec<(String, i64)>,
+}
+
+/// The lists of a call and their places among its keys, from 1.
+#[derive(Default)]
+struct Lists {
+    keys: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl Lists {
+    /// The accounts and the counts come first.
+    const FIRST_PLACE: usize = 3;
+
+    fn place(&mut self, list: String) -> usize {
+        let next = self.keys.len() + Self::FIRST_PLACE;
+        *self.places.entry(list).or_insert_with_key(|list| {
+            self.keys.push(list.clone());
+            next
+        })
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn new(keys: &'a Keys) -> Self {
+        Self { keys, lists: Lists::default(), writes: Vec::new() }
+    }
+
+    fn push(&mut self, write: Write) {
+        let before = write.before.as_ref().map(IndexEntry::of);
+        let after = IndexEntry::of(&write.after);
+        let moves = self.moves(before.as_ref(), &after);
+        self.writes.push((write, moves));
+    }
+
+    fn moves(&mut self, before: Option<&IndexEntry<'_>>, after: &IndexEntry<'_>) -> Moves {
+        let old = before.map(|before| self.keys.lists(before)).unwrap_or_default();
+        let new = self.keys.lists(after);
+        let is_at_another_place = before.is_none_or(|before| before.listed_at != after.listed_at);
+        let out_of = old.iter().filter(|list| !new.contains(list)).cloned().collect::<Vec<_>>();
+        let into = new.into_iter().filter(|list| is_at_another_place || !old.contains(list)).collect::<Vec<_>>();
+        Moves {
+            score: after.listed_at.unwrap_or_default(),
+            into: into.into_iter().map(|list| self.lists.place(list)).collect(),
+            out_of: out_of.into_iter().map(|list| self.lists.place(list)).collect(),
+            counts: count_changes(before, after),
+        }
+    }
+
+    fn call(&self, index: &'a RedisIndex) -> ScriptInvocation<'a> {
+        let mut call = index.scripts.apply.prepare_invoke();
+        call.key(self.keys.accounts()).key(self.keys.counts()).key(&self.lists.keys);
+        call.arg(self.writes.len());
+        for (write, _) in &self.writes {
+            call.arg(&write.member[..]);
+        }
+        for (write, moves) in &self.writes {
+            call.arg(&write.read).arg(&write.record).arg(moves.score);
+            call.arg(moves.into.len()).arg(moves.out_of.len()).arg(moves.counts.len());
+            call.arg(&moves.into).arg(&moves.out_of);
+            for (field, change) in &moves.counts {
+                call.arg(field).arg(*change);
+            }
+        }
+        call
+    }
+}
+
+fn count_changes(before: Option<&IndexEntry<'_>>, after: &IndexEntry<'_>) -> Vec<(String, i64)> {
+    if before.is_some_and(|before| before.state == after.state && before.tenant == after.tenant) {
+        return Vec::new();
+    }
+    let fields = |state: AccountState, tenant: Option<&TenantId>| {
+        [Some(count_field(state, None)), tenant.map(|tenant| count_field(state, Some(tenant)))].into_iter().flatten()
+    };
+    let left = before.into_iter().flat_map(|before| fields(before.state, before.tenant)).map(|field| (field, -1));
+    left.chain(fields(after.state, after.tenant).map(|field| (field, 1))).collect()
+}

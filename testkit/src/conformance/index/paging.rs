@@ -1,0 +1,116 @@
+//! Pages and cursors.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use common::account::CacheKey;
+use common::event::{AccountDetails, ActivityEvent};
+use common::index::{Cursor, Filter, ListError, ListRequest, Query, fold};
+use jiff::Timestamp;
+
+use super::sample::{activity, at, client, details, named, removed, tenant};
+use super::{TestIndex, apply, check_list, list};
+
+/// Oldest and newest first; by tenant and username too; with many accounts in one microsecond.
+pub async fn every_account_is_listed_once_whatever_the_page_size(index: &TestIndex) {
+    let events: Vec<ActivityEvent> =
+        (0..60).map(|n| activity(&format!("k{n}"), burst(n), named(["one", "two"][n % 2]))).collect();
+    apply(&*index.store, &events).await;
+    let fold = fold(&events);
+    let by_tenant = Filter { tenant: details().tenant_id, ..Filter::default() };
+    let queries = [
+        Query::ActiveSince(Timestamp::MIN),
+        Query::IdleSince(Timestamp::MAX),
+        Query::User(super::sample::username("two")),
+    ];
+    for limit in [1, 2, 3, 7, 29, 30, 59, 60, 61, 1000] {
+        for query in &queries {
+            check_list(&*index.store, &fold, query, &Filter::default(), limit).await;
+            check_list(&*index.store, &fold, query, &by_tenant, limit).await;
+        }
+    }
+    let all = list(&*index.store, &queries[1], &Filter::default(), 60, None).await;
+    assert_eq!((all.accounts.len(), all.next), (60, None), "the last page knows that it is the last");
+}
+
+/// Thirty accounts in one microsecond, and thirty around it.
+fn burst(n: usize) -> i64 {
+    let n = i64::try_from(n).expect("a small number");
+    if (15..45).contains(&n) { 1_000 } else { n * 100 }
+}
+
+/// The account a cursor stands at moves or is removed, in the middle of a burst too, and others come.
+pub async fn cursors_stay_valid_while_the_index_changes(index: &TestIndex) {
+    for query in [Query::ActiveSince(Timestamp::MIN), Query::IdleSince(at(50_000))] {
+        let home = format!("{:?}", query.order());
+        let filter = Filter { tenant: Some(tenant(&home)), ..Filter::default() };
+        let here = || AccountDetails { tenant_id: Some(tenant(&home)), ..details() };
+        let name = |n: usize| format!("{home} {n}");
+        let events: Vec<ActivityEvent> = (0..60).map(|n| activity(&name(n), burst(n), here())).collect();
+        apply(&*index.store, &events).await;
+
+        let mut seen: Vec<CacheKey> = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = list(&*index.store, &query, &filter, 4, cursor).await;
+            seen.extend(page.accounts.into_iter().map(|account| account.cache_key));
+            let Some(next) = page.next else { break };
+            cursor = Some(next);
+            let last = seen.last().expect("a cursor comes after an account").as_str();
+            let change = match seen.len() % 3 {
+                0 => None,
+                1 => Some(removed(last, 100_000)),
+                _ => Some(activity(last, 200_000, here())),
+            };
+            let newcomer = activity(&format!("{home} new {}", seen.len()), 300_000, here());
+            apply(&*index.other, &change.into_iter().chain([newcomer]).collect::<Vec<_>>()).await;
+        }
+        let mut expected: Vec<CacheKey> = events.into_iter().map(|event| event.subject).collect();
+        expected.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, expected, "each account that was there is seen once, {query:?}");
+    }
+}
+
+/// Pages may be short, or empty, and the cursors lead on.
+pub async fn a_filter_that_few_pass_still_comes_to_an_end(index: &TestIndex) {
+    let rare = |n: i64| AccountDetails { client_id: client("rare"), ..named(&format!("name {n}")) };
+    let events: Vec<ActivityEvent> = (0..5_000)
+        .map(|n| activity(&format!("k{n}"), n / 100, if n % 1_700 == 1_699 { rare(n) } else { details() }))
+        .collect();
+    apply(&*index.store, &events).await;
+    let filter = Filter { client: Some(client("rare")), ..Filter::default() };
+    let fold = fold(&events);
+    for query in [Query::ActiveSince(Timestamp::MIN), Query::IdleSince(Timestamp::MAX)] {
+        for limit in [1, 10, 1000] {
+            check_list(&*index.store, &fold, &query, &filter, limit).await;
+        }
+    }
+}
+
+/// 0, and more than the largest.
+pub async fn a_limit_of_none_or_too_many_is_refused(index: &TestIndex) {
+    for limit in [0, ListRequest::MAX_LIMIT + 1] {
+        let error = index.store.list(&request(limit, None)).await.expect_err("a refusal");
+        assert!(matches!(error, ListError::Limit(refused) if refused == limit), "{error}");
+    }
+}
+
+/// And a cursor of another backend's list is refused or leads somewhere, and harms nothing.
+pub async fn a_text_that_is_no_cursor_is_refused(index: &TestIndex) {
+    apply(&*index.store, &[activity("k", 0, details())]).await;
+    for text in ["", "1", "%%%", "MTIz", "garbage"] {
+        assert!(text.parse::<Cursor>().is_err(), "{text:?}");
+    }
+    for member in [&b""[..], b"k", b"0123456789abcd", &[0xff; 14], &[0xff; 40]] {
+        let bytes = [&b"1"[..], &0_i64.to_be_bytes(), member].concat();
+        let cursor: Cursor = URL_SAFE_NO_PAD.encode(bytes).parse().expect("the shape of a cursor");
+        match index.store.list(&request(10, Some(cursor))).await {
+            Ok(page) => assert!(page.accounts.len() <= 1),
+            Err(error) => assert!(matches!(error, ListError::Cursor(_)), "{error}"),
+        }
+    }
+}
+
+fn request(limit: usize, cursor: Option<Cursor>) -> ListRequest {
+    ListRequest { query: Query::IdleSince(Timestamp::MAX), filter: Filter::default(), limit, cursor }
+}
