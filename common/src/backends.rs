@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
-use crate::index::{ActivityStore, SqliteIndex};
+use crate::index::{ActivityStore, RedisIndex, SqliteIndex};
 use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions};
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
@@ -106,7 +106,10 @@ impl Backends {
     /// [`OpenError`].
     pub async fn index(&self) -> Result<Arc<dyn ActivityStore>, OpenError> {
         let url = self.settings.index_url()?;
-        Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?))
+        if url.scheme() == "sqlite" {
+            return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
+        }
+        Ok(Arc::new(RedisIndex::open(self.redis(&url)?, &self.settings.index_prefix).await?))
     }
 
     /// The token cache with its outbox.

@@ -48,7 +48,12 @@ async fn a_key_prefix_is_new_and_its_keys_are_gone_in_the_end() {
 
 #[tokio::test]
 async fn a_private_redis_keeps_its_data_through_a_crash_and_a_stop() {
-    let options = RedisOptions { appendonly: true, password: Some("a secret".replace(' ', "-")), ..Default::default() };
+    let options = RedisOptions {
+        appendonly: true,
+        password: Some("a-secret".to_owned()),
+        config_lines: vec!["key-load-delay 200000".to_owned()],
+        ..Default::default()
+    };
     let mut redis = PrivateRedis::start(options).await;
     redis.command::<()>(&["SET", "k", "1"]).unwrap();
     redis.kill9();
@@ -146,13 +151,19 @@ async fn a_private_rabbitmq_keeps_its_data_is_killed_paused_stopped_and_speaks_t
     let own = authority.client("producer");
     let tls = ServerTls::of(&authority).requiring_client_certificate();
     let config_lines = vec!["heartbeat = 11".to_owned()];
-    let options = RabbitMqOptions { tls: Some(tls), config_lines, ..Default::default() };
+    let options = RabbitMqOptions { plugins: vec!["rabbitmq_management".to_owned()], tls: Some(tls), config_lines };
     let mut broker = PrivateRabbitMq::start(options).await;
 
     broker.rabbitmqctl(&["add_vhost", "kept"]).await;
     assert!(broker.rabbitmqctl(&["environment"]).await.contains("{heartbeat,11}"));
     amqp_over_tls(&broker.tls_url(), &authority, Some(&own)).await.unwrap();
     assert!(amqp_over_tls(&broker.tls_url(), &authority, None).await.is_err());
+
+    let vhost = Vhost::on(broker.url().parse().unwrap(), broker.management_url().parse().unwrap()).await;
+    amqp(&vhost.amqp_url()).await.unwrap();
+    let url = vhost.amqp_url();
+    drop(vhost);
+    assert!(amqp(&url).await.is_err());
 
     let connection = amqp(&broker.url()).await.unwrap();
     broker.pause();

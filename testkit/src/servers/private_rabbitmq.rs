@@ -34,6 +34,7 @@ pub struct PrivateRabbitMq {
     node: String,
     port: u16,
     tls_port: u16,
+    management_port: u16,
     distribution_port: u16,
     has_tls: bool,
     directory: TempDir,
@@ -52,6 +53,7 @@ impl PrivateRabbitMq {
             node: format!("testkit-{}@localhost", uuid::Uuid::now_v7().simple()),
             port: free_port(),
             tls_port: free_port(),
+            management_port: free_port(),
             distribution_port: free_port(),
             has_tls: options.tls.is_some(),
             directory,
@@ -92,6 +94,12 @@ impl PrivateRabbitMq {
     pub fn tls_url(&self) -> String {
         assert!(self.has_tls, "this private RabbitMQ was started without TLS");
         format!("amqps://guest:guest@127.0.0.1:{}/%2f", self.tls_port)
+    }
+
+    /// The URL of the management HTTP API, with its user; answered when the plugin `rabbitmq_management` is enabled.
+    #[must_use]
+    pub fn management_url(&self) -> String {
+        format!("http://guest:guest@127.0.0.1:{}", self.management_port)
     }
 
     /// The port of the plain listener.
@@ -177,7 +185,7 @@ impl PrivateRabbitMq {
         }
         if options.plugins.iter().any(|plugin| plugin == "rabbitmq_management") {
             lines.push("management.tcp.ip = 127.0.0.1".to_owned());
-            lines.push(format!("management.tcp.port = {}", free_port()));
+            lines.push(format!("management.tcp.port = {}", self.management_port));
         }
         lines.extend(options.config_lines.iter().cloned());
         lines.join("\n") + "\n"

@@ -32,13 +32,16 @@ impl Vhost {
     /// When no RabbitMQ answers, or it lets us make no vhost.
     pub async fn fresh() -> Self {
         let broker = super::amqp_url().await;
-        let name = format!("test-{}", uuid::Uuid::now_v7().simple());
         let admin = find_admin(&broker).await;
-        let vhost = Self { name, broker, admin };
-        if let Err(reason) = vhost.make().await {
-            panic!("no vhost could be made for this test: {reason}");
-        }
-        vhost
+        Self::make(broker, admin).await
+    }
+
+    /// A new vhost on another broker, by its management HTTP API; both URLs have a user.
+    ///
+    /// # Panics
+    /// When the API does not answer, or it lets us make no vhost.
+    pub async fn on(broker: Url, management: Url) -> Self {
+        Self::make(broker, Admin::Http(management)).await
     }
 
     /// The vhost's name.
@@ -62,7 +65,16 @@ impl Vhost {
         }
     }
 
-    async fn make(&self) -> Result<(), String> {
+    async fn make(broker: Url, admin: Admin) -> Self {
+        let name = format!("test-{}", uuid::Uuid::now_v7().simple());
+        let vhost = Self { name, broker, admin };
+        if let Err(reason) = vhost.declare().await {
+            panic!("no vhost could be made for this test: {reason}");
+        }
+        vhost
+    }
+
+    async fn declare(&self) -> Result<(), String> {
         match &self.admin {
             Admin::Http(api) => self.make_over_http(api).await,
             Admin::Rabbitmqctl => self.make_by_command().await,
@@ -89,29 +101,34 @@ impl Vhost {
 
 impl Drop for Vhost {
     fn drop(&mut self) {
-        let (name, admin) = (self.name.clone(), self.admin.clone());
-        let deletion = std::thread::spawn(move || delete(&admin, &name));
-        // Over HTTP it is quick, and a process that ends at once must not cut it off; the command survives by itself.
-        if matches!(self.admin, Admin::Http(_)) && deletion.join().is_err() {
-            tracing::warn!(vhost = self.name, "a test vhost was left behind");
+        let deleted = match &self.admin {
+            Admin::Http(api) => delete_over_http(api, &self.name),
+            Admin::Rabbitmqctl => delete_by_command(&self.name),
+        };
+        if let Err(reason) = deleted {
+            tracing::warn!(vhost = self.name, reason, "a test vhost was left behind");
         }
     }
 }
 
-fn delete(admin: &Admin, name: &str) {
-    let deleted = match admin {
-        Admin::Http(api) => delete_over_http(api, name),
-        Admin::Rabbitmqctl => rabbitmqctl(&["delete_vhost", name]),
-    };
-    if let Err(reason) = deleted {
-        tracing::warn!(vhost = name, reason, "a test vhost was left behind");
-    }
+/// Starts the command and does not wait: it takes seconds, and goes on when the test's process has ended.
+fn delete_by_command(name: &str) -> Result<(), String> {
+    let mut command = Command::new("rabbitmqctl");
+    let silent = command.args(["delete_vhost", name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = silent.spawn().map_err(|error| error.to_string())?;
+    std::thread::spawn(move || child.wait());
+    Ok(())
 }
 
+/// Calls from a thread of its own, because this one may be inside a runtime.
 fn delete_over_http(api: &Url, name: &str) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(call(api, Method::DELETE, &format!("api/vhosts/{name}"), json!({})))
+    let (api, path) = (api.clone(), format!("api/vhosts/{name}"));
+    let caller = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(call(&api, Method::DELETE, &path, json!({})))
+    });
+    caller.join().unwrap_or_else(|_| Err("the calling thread panicked".to_owned()))
 }
 
 async fn find_admin(broker: &Url) -> Admin {

@@ -1,0 +1,128 @@
+//! The grants without a browser: refresh and on-behalf-of, with both credentials.
+
+use std::time::Duration;
+
+use common::account::CacheKey;
+use common::event::FailureReason;
+use common::identity::{
+    AssertionAlgorithm, CertificateError, ClientCertificate, Credential, GrantError, OnBehalfOfSession, Scopes,
+    assertion_hash,
+};
+use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
+use testkit::identity_provider::{AssertionKey, Client, Options, Rotation, User};
+
+use super::{ADA, CLIENT, HOME, OTHER, client, discover, provider, settings, sign_in, tenant};
+
+fn scopes(text: &str) -> Scopes {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_refresh_brings_a_new_access_token_of_the_same_account() {
+    let provider = provider(Options { rotation: Rotation::Strict, ..Options::default() }).await;
+    let client = client(&provider, HOME).await;
+    let mut tokens = sign_in(&client, ADA).await.tokens;
+    for _ in 0..3 {
+        provider.advance(Duration::from_secs(3600));
+        let old = tokens.access_token.clone();
+        tokens = client.refresh(tokens.refresh_token.as_ref().unwrap(), &scopes("Mail.Read")).await.unwrap();
+        assert!(provider.validate(old.expose()).is_none());
+        let live = provider.validate(tokens.access_token.expose()).unwrap();
+        assert_eq!((live.username.as_deref(), live.permissions.as_str()), (Some(ADA), "Mail.Read"));
+    }
+    assert_eq!(tokens.home_account_id.as_str(), User::new(HOME, ADA, "Ada").home_account_id());
+    assert_eq!(provider.families_revoked(), 0);
+}
+
+#[tokio::test]
+async fn a_refresh_in_another_tenant_brings_a_guest_s_token() {
+    let provider = provider(Options::default()).await;
+    let client = client(&provider, "common").await;
+    let refresh_token = sign_in(&client, ADA).await.tokens.refresh_token.unwrap();
+    let home = client.in_tenant(&tenant(HOME)).refresh(&refresh_token, &scopes("User.Read")).await.unwrap();
+    let guest = client.in_tenant(&tenant(OTHER)).refresh(&refresh_token, &scopes("User.Read")).await.unwrap();
+    assert_eq!((home.realm.as_str(), guest.realm.as_str()), (HOME, OTHER));
+    assert_eq!(home.home_account_id, guest.home_account_id);
+    assert_eq!(provider.validate(guest.access_token.expose()).unwrap().tenant_id, OTHER);
+}
+
+#[tokio::test]
+async fn an_api_gets_tokens_on_behalf_of_its_caller() {
+    let provider = provider(Options::default()).await;
+    let mut own_api = settings(&provider, HOME);
+    own_api.scopes = scopes(&format!("api://{CLIENT}/access"));
+    let client = discover(&provider, own_api).await;
+    let assertion = sign_in(&client, ADA).await.tokens.access_token.expose().to_owned().into();
+
+    let session = OnBehalfOfSession::Assertion;
+    let tokens = client.on_behalf_of(&assertion, &scopes("Mail.Read"), &session).await.unwrap();
+    assert_eq!(provider.validate(tokens.access_token.expose()).unwrap().permissions, "Mail.Read");
+    assert_eq!(tokens.assertion_hash.as_deref(), Some(assertion_hash(&assertion).as_str()));
+    assert!(tokens.refresh_token.is_some());
+
+    let session = OnBehalfOfSession::LongRunning(CacheKey::new("night-job-7").unwrap());
+    let tokens = client.on_behalf_of(&assertion, &scopes("Mail.Read"), &session).await.unwrap();
+    assert_eq!(tokens.assertion_hash.as_deref(), Some("night-job-7"));
+}
+
+#[test]
+fn an_assertion_hash_is_unpadded_base64url_of_the_sha_256() {
+    // printf token | openssl dgst -sha256 -binary | basenc --base64url
+    let hash = assertion_hash(&"token".to_owned().into());
+    assert_eq!(hash, "PEaenWxYddN6Q_NT1PiOYfz4EsZu7jRXRlpAsNpBU-A");
+}
+
+#[tokio::test]
+async fn a_certificate_proves_the_client_by_either_algorithm() {
+    let provider = provider(Options::default()).await;
+    let (certificate, key) = certificate();
+    let registered = Client::public(CLIENT).key(AssertionKey::from_pem(&certificate).unwrap());
+    provider.register_client(registered);
+    let own = ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+    for credential in
+        [own.clone(), own.clone().signing_by(AssertionAlgorithm::Rs256), own.signing_by(AssertionAlgorithm::Ps256)]
+    {
+        let mut settings = settings(&provider, HOME);
+        settings.credential = Credential::Certificate(credential);
+        let client = discover(&provider, settings).await;
+        let tokens = sign_in(&client, ADA).await.tokens;
+        client.refresh(tokens.refresh_token.as_ref().unwrap(), &scopes("User.Read")).await.unwrap();
+    }
+}
+
+#[test]
+fn a_key_that_is_not_the_certificate_s_is_refused() {
+    let (certificate, key) = certificate();
+    let (other, _) = self::certificate();
+    let read = |certificate: &str, key: &str| ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes());
+    assert!(read(&certificate, &key).is_ok());
+    assert!(read(&format!("{key}{certificate}"), &format!("{certificate}{key}")).is_ok());
+    assert!(matches!(read(&other, &key), Err(CertificateError::OtherKey)));
+    assert!(matches!(read(&key, &key), Err(CertificateError::NoCertificate)));
+    assert!(matches!(read(&certificate, &certificate), Err(CertificateError::NoKey)));
+    let missing = std::path::Path::new("no-such-file.pem");
+    assert!(matches!(ClientCertificate::from_files(missing, missing), Err(CertificateError::File { .. })));
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_the_client_s_own_fault_and_not_the_user_s() {
+    let provider = provider(Options::default()).await;
+    let refresh_token = sign_in(&client(&provider, HOME).await, ADA).await.tokens.refresh_token.unwrap();
+    let mut settings = settings(&provider, HOME);
+    settings.credential = Credential::ClientSecret("marker-wrong-secret".to_owned().into());
+    let client = discover(&provider, settings).await;
+    let error = client.refresh(&refresh_token, &scopes("User.Read")).await.unwrap_err();
+    assert!(matches!(error, GrantError::Refused { .. }), "{error:?}");
+    assert_eq!(error.reason(), FailureReason::IdentityProviderUnavailable);
+    assert!(error.to_string().contains("client secret") && error.to_string().contains("AADSTS7000215"), "{error}");
+}
+
+/// A self-signed certificate with an RSA key, in PEM.
+fn certificate() -> (String, String) {
+    let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
+    let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
+    let pair = rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(&pem, &rcgen::PKCS_RSA_SHA256).unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["app.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
+    (certificate.pem(), pem.to_string())
+}
