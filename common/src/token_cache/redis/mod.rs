@@ -3,7 +3,7 @@
 //! | key | type | holds | TTL |
 //! |---|---|---|---|
 //! | instance name, cache key | by [`Layout`] | one blob | its expiry, or none |
-//! | instance name, `outbox` | stream, one consumer group `relay` | the events; field `e` is the draft JSON | none; trimmed |
+//! | instance name, `outbox` | stream, consumer group `relay` | the events; field `e` is the draft JSON | none; trimmed |
 //! | instance name, `outbox.refused` | stream | what stood in the outbox and is no event | none |
 //!
 //! **A write is one Lua script**: it compares, writes the blob and appends the event, so whatever of a write Redis
@@ -26,17 +26,19 @@ mod housekeeping;
 mod keys;
 mod layout;
 mod outbox;
+mod script;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use deadpool_redis::Connection;
-use redis::{FromRedisValue, RedisError, ScriptInvocation};
+use redis::{FromRedisValue, RedisError};
 
 use self::blobs::BlobScripts;
 use self::blocking::BlockingConnections;
 use self::keys::Keys;
 use self::outbox::OutboxScripts;
+use self::script::Script;
 use crate::backend::{BackendError, Trouble};
 use crate::redis_pool::RedisPool;
 
@@ -106,9 +108,9 @@ impl RedisTokenCache {
         self.shared.pool.get().await
     }
 
-    async fn invoke<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, BackendError> {
+    async fn run<T: FromRedisValue>(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<T, BackendError> {
         let mut connection = self.connection().await?;
-        script.invoke_async(&mut *connection).await.map_err(|e| self.error(e))
+        script.run(&mut *connection, keys, args).await.map_err(|e| self.error(e))
     }
 
     /// Tells what an error means here, where a key of another type is a matter of settings.
