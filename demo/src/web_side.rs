@@ -12,7 +12,6 @@ use common::identity::{
 use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{Expiry, TokenCacheStore};
 use indicatif::ProgressBar;
-use jiff::Timestamp;
 use producer::adapter::{AdapterSettings, TokenCacheAdapter};
 use reqwest::header::LOCATION;
 use testkit::identity_provider::{Client, IdentityProvider, Options, User};
@@ -117,7 +116,7 @@ impl WebSide {
             Some(bytes) => TokenCacheBlob::parse(&bytes)?,
             None => TokenCacheBlob::default(),
         };
-        blob.save(tokens, Timestamp::now().as_second());
+        tokens.save_into(&mut blob);
         self.adapter.write(key, &blob.serialize(), Expiry::default()).await?;
         Ok(())
     }
