@@ -5,6 +5,7 @@
 //! | instance name, cache key | by [`Layout`] | one blob | its expiry, or none |
 //! | instance name, `outbox` | stream, consumer group `relay` | the events; field `e` is the draft JSON | none; trimmed |
 //! | instance name, `outbox.refused` | stream | what stood in the outbox and is no event | none |
+//! | instance name, `outbox.refresh:`, cache key | string | who refreshes the blob just now | its time |
 //!
 //! **A write is one Lua script**: it compares, writes the blob and appends the event, so whatever of a write Redis
 //! keeps or loses, it keeps or loses both. The id of an outbox entry is `{microseconds}-0` by Redis' own clock, and
@@ -26,6 +27,7 @@ mod housekeeping;
 mod keys;
 mod layout;
 mod outbox;
+mod refresh_lock;
 mod script;
 
 use std::sync::Arc;
