@@ -96,8 +96,8 @@ impl WebSide {
         let signed_in = self.sign_in(username).await?;
         let key = CacheKey::new(signed_in.tokens.home_account_id.as_str())?;
         self.keep(&key, &signed_in.tokens).await?;
-        let refresh_token = signed_in.tokens.refresh_token.context("the provider gave no refresh token")?;
-        let renewed = self.client.refresh(&refresh_token, self.client.scopes()).await?;
+        let refresh_token = signed_in.tokens.refresh_token.clone().context("the provider gave no refresh token")?;
+        let renewed = self.client.refresh(&refresh_token, &signed_in.tokens.home_account_id, self.client.scopes()).await?;
         self.keep(&key, &renewed).await?;
         Ok(2)
     }

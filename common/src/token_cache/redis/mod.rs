@@ -78,6 +78,7 @@ struct Shared {
     layout: Layout,
     blobs: BlobScripts,
     outbox: OutboxScripts,
+    release_refresh: Script,
     blocking: BlockingConnections,
     /// When abandoned entries are looked for next, in milliseconds since the cache was opened.
     next_claim: AtomicU64,
@@ -96,6 +97,7 @@ impl RedisTokenCache {
             layout: options.layout,
             blobs: BlobScripts::new(options.layout),
             outbox: OutboxScripts::new(),
+            release_refresh: Script::new(&[refresh_lock::RELEASE]),
             blocking: BlockingConnections::new(pool.clone()),
             next_claim: AtomicU64::new(0),
             opened: std::time::Instant::now(),
