@@ -102,7 +102,8 @@ pub trait Outbox: Send + Sync + fmt::Debug {
     async fn append(&self, event: &EventDraft) -> Result<(), BackendError>;
 
     /// Takes up to `max` entries that are neither confirmed nor in another relay's hands, oldest first. They are
-    /// this relay's for `visibility`. Waits up to `wait` for a first one; an empty list where none came.
+    /// this relay's for `visibility`, which all relays of one outbox give alike. Waits up to `wait` for a first one;
+    /// an empty list where none came.
     ///
     /// An entry that is no event of this version (another program wrote it, or a newer version did) is set aside and
     /// reported as an error, see [`Backlog::refused`]: it neither blocks those behind it nor vanishes.

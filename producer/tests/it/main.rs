@@ -3,4 +3,5 @@
 
 mod faults;
 mod relay;
+mod relay_servers;
 mod rig;

@@ -1,15 +1,14 @@
 //! Blobs in Redis: one script per operation and layout.
 
-use async_trait::async_trait;
-use redis::{Script, ScriptInvocation};
-
 use super::RedisTokenCache;
 use super::append::APPEND_EVENT;
 use super::layout::{Layout, WrittenExpiry};
+use super::script::Script;
 use crate::account::CacheKey;
 use crate::backend::{BackendError, Trouble};
 use crate::event::{EventDraft, encode_draft};
 use crate::token_cache::port::{CacheWrite, Precondition, TokenCacheStore, WriteOutcome};
+use async_trait::async_trait;
 
 /// Sets or clears the TTL. `absolute` and `sliding` are milliseconds, or empty.
 const KEEP_UNTIL: &str = "
@@ -98,11 +97,10 @@ impl BlobScripts {
             Layout::Aspnet => ASPNET,
             Layout::String => STRING,
         };
-        let script = |parts: &[&str]| Script::new(&parts.concat());
         Self {
-            write: script(&[APPEND_EVENT, KEEP_UNTIL, access, WRITE]),
-            remove: script(&[APPEND_EVENT, access, REMOVE]),
-            rearm: script(&[KEEP_UNTIL, REARM]),
+            write: Script::new(&[APPEND_EVENT, KEEP_UNTIL, access, WRITE]),
+            remove: Script::new(&[APPEND_EVENT, access, REMOVE]),
+            rearm: Script::new(&[KEEP_UNTIL, REARM]),
         }
     }
 }
@@ -120,16 +118,16 @@ impl TokenCacheStore for RedisTokenCache {
         if self.shared.layout == Layout::String && write.expiry.sliding.is_some() {
             return Err(self.no_sliding());
         }
-        match self.invoke::<u8>(&self.write_script(&write)).await? {
+        match self.run_write(&write).await? {
             0 => Ok(WriteOutcome::Conflict),
             _ => Ok(WriteOutcome::Written),
         }
     }
 
     async fn remove(&self, key: &CacheKey, event: Option<&EventDraft>) -> Result<bool, BackendError> {
-        let mut script = self.shared.blobs.remove.key(self.shared.keys.blob(key));
-        script.key(&self.shared.keys.outbox).arg(event.map(encode_draft).unwrap_or_default());
-        self.invoke(&script).await
+        let draft = event.map(encode_draft).unwrap_or_default();
+        let keys = [&self.shared.keys.blob(key), self.shared.keys.outbox.as_str()];
+        self.run(&self.shared.blobs.remove, &keys, &[&draft]).await
     }
 }
 
@@ -156,27 +154,32 @@ impl RedisTokenCache {
 
     /// Starts the sliding window anew. The reader has its blob already, so a failure only shortens the blob's life.
     async fn rearm(&self, key: &str, absolute: &str, sliding: &str) {
-        let mut script = self.shared.blobs.rearm.key(key);
-        script.arg(absolute).arg(sliding);
-        if let Err(error) = self.invoke::<()>(&script).await {
+        let args = [absolute.as_bytes(), sliding.as_bytes()];
+        if let Err(error) = self.run::<()>(&self.shared.blobs.rearm, &[key], &args).await {
             tracing::warn!(%error, "the sliding expiry of a blob was not re-armed");
         }
     }
 
-    fn write_script(&self, write: &CacheWrite<'_>) -> ScriptInvocation<'_> {
+    async fn run_write(&self, write: &CacheWrite<'_>) -> Result<u8, BackendError> {
         let (precondition, expected): (&str, &[u8]) = match write.precondition {
             Precondition::None => ("none", b""),
             Precondition::Absent => ("absent", b""),
             Precondition::Unchanged(expected) => ("unchanged", expected),
         };
+        let draft = write.event.map(encode_draft).unwrap_or_default();
         let expiry = WrittenExpiry::from(write.expiry);
-        let mut script = self.shared.blobs.write.key(self.shared.keys.blob(write.key));
-        script.key(&self.shared.keys.outbox);
-        script.arg(precondition).arg(write.event.map(encode_draft).unwrap_or_default());
-        script.arg(expiry.absolute_ticks).arg(expiry.sliding_ticks);
-        script.arg(expiry.absolute_ms).arg(expiry.sliding_ms);
-        script.arg(write.blob).arg(expected);
-        script
+        let keys = [&self.shared.keys.blob(write.key), self.shared.keys.outbox.as_str()];
+        let args = [
+            precondition.as_bytes(),
+            &draft,
+            expiry.absolute_ticks.as_bytes(),
+            expiry.sliding_ticks.as_bytes(),
+            expiry.absolute_ms.as_bytes(),
+            expiry.sliding_ms.as_bytes(),
+            write.blob,
+            expected,
+        ];
+        self.run(&self.shared.blobs.write, &keys, &args).await
     }
 
     fn no_sliding(&self) -> BackendError {

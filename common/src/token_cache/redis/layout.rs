@@ -50,15 +50,15 @@ impl FromStr for Layout {
 /// The ticks of the Unix epoch, from <https://learn.microsoft.com/dotnet/api/system.datetime.unixepoch>.
 const UNIX_EPOCH_TICKS: i128 = 621_355_968_000_000_000;
 /// What .NET writes where there is no expiry.
-const NO_TICKS: i64 = -1;
+const NO_TICKS: &str = "-1";
 /// A longer window would leave what Redis can count; nobody will notice.
 const LONGEST_SLIDING: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// An expiry as the scripts want it: .NET ticks for the hash, milliseconds for the TTL; empty texts are none.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct WrittenExpiry {
-    pub(super) absolute_ticks: i64,
-    pub(super) sliding_ticks: i64,
+    pub(super) absolute_ticks: String,
+    pub(super) sliding_ticks: String,
     pub(super) absolute_ms: String,
     pub(super) sliding_ms: String,
 }
@@ -67,21 +67,20 @@ impl From<Expiry> for WrittenExpiry {
     fn from(expiry: Expiry) -> Self {
         let sliding = expiry.sliding.map(|sliding| sliding.min(LONGEST_SLIDING));
         Self {
-            absolute_ticks: expiry.absolute.map_or(NO_TICKS, ticks_of_time),
-            sliding_ticks: sliding.map_or(NO_TICKS, ticks_of_duration),
+            absolute_ticks: expiry.absolute.map_or_else(|| NO_TICKS.to_owned(), ticks_of_time),
+            sliding_ticks: sliding.map_or_else(|| NO_TICKS.to_owned(), ticks_of_duration),
             absolute_ms: expiry.absolute.map(|time| time.as_millisecond().to_string()).unwrap_or_default(),
             sliding_ms: sliding.map(|sliding| sliding.as_millis().to_string()).unwrap_or_default(),
         }
     }
 }
 
-fn ticks_of_time(time: Timestamp) -> i64 {
-    let ticks = UNIX_EPOCH_TICKS + time.as_nanosecond() / 100;
-    i64::try_from(ticks).unwrap_or(i64::MAX)
+fn ticks_of_time(time: Timestamp) -> String {
+    (UNIX_EPOCH_TICKS + time.as_nanosecond() / 100).to_string()
 }
 
-fn ticks_of_duration(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos() / 100).unwrap_or(i64::MAX)
+fn ticks_of_duration(duration: Duration) -> String {
+    (duration.as_nanos() / 100).to_string()
 }
 
 #[cfg(test)]
@@ -94,17 +93,16 @@ mod tests {
         let absolute: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
         let expiry = Expiry { absolute: Some(absolute), sliding: Some(Duration::from_secs(90)) };
         // new DateTimeOffset(2026, 11, 22, 10, 0, 0, TimeSpan.Zero).Ticks
-        let absolute_ticks = 639_309_384_000_000_000;
-        let absolute_ms = "1795341600000".to_owned();
-        let written =
-            WrittenExpiry { absolute_ticks, sliding_ticks: 900_000_000, absolute_ms, sliding_ms: "90000".into() };
-        assert_eq!(WrittenExpiry::from(expiry), written);
+        let absolute_ticks = "639309384000000000";
+        let written = WrittenExpiry::from(expiry);
+        assert_eq!((written.absolute_ticks.as_str(), written.sliding_ticks.as_str()), (absolute_ticks, "900000000"));
+        assert_eq!((written.absolute_ms.as_str(), written.sliding_ms.as_str()), ("1795341600000", "90000"));
     }
 
     #[test]
     fn no_expiry_is_minus_one() {
         let written = WrittenExpiry::from(Expiry::default());
-        assert_eq!((written.absolute_ticks, written.sliding_ticks), (-1, -1));
+        assert_eq!((written.absolute_ticks.as_str(), written.sliding_ticks.as_str()), ("-1", "-1"));
         assert_eq!((written.absolute_ms.as_str(), written.sliding_ms.as_str()), ("", ""));
     }
 

@@ -3,7 +3,7 @@
 //! | key | type | holds | TTL |
 //! |---|---|---|---|
 //! | instance name, cache key | by [`Layout`] | one blob | its expiry, or none |
-//! | instance name, `outbox` | stream, one consumer group `relay` | the events; field `e` is the draft JSON | none; trimmed |
+//! | instance name, `outbox` | stream, consumer group `relay` | the events; field `e` is the draft JSON | none; trimmed |
 //! | instance name, `outbox.refused` | stream | what stood in the outbox and is no event | none |
 //! | instance name, `outbox.refresh:`, cache key | string | who refreshes the blob just now | its time |
 //!
@@ -28,17 +28,19 @@ mod keys;
 mod layout;
 mod outbox;
 mod refresh_lock;
+mod script;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use deadpool_redis::Connection;
-use redis::{FromRedisValue, RedisError, ScriptInvocation};
+use redis::{FromRedisValue, RedisError};
 
 use self::blobs::BlobScripts;
 use self::blocking::BlockingConnections;
 use self::keys::Keys;
 use self::outbox::OutboxScripts;
+use self::script::Script;
 use crate::backend::{BackendError, Trouble};
 use crate::redis_pool::RedisPool;
 
@@ -76,6 +78,7 @@ struct Shared {
     layout: Layout,
     blobs: BlobScripts,
     outbox: OutboxScripts,
+    release_refresh: Script,
     blocking: BlockingConnections,
     /// When abandoned entries are looked for next, in milliseconds since the cache was opened.
     next_claim: AtomicU64,
@@ -94,6 +97,7 @@ impl RedisTokenCache {
             layout: options.layout,
             blobs: BlobScripts::new(options.layout),
             outbox: OutboxScripts::new(),
+            release_refresh: Script::new(&[refresh_lock::RELEASE]),
             blocking: BlockingConnections::new(pool.clone()),
             next_claim: AtomicU64::new(0),
             opened: std::time::Instant::now(),
@@ -108,9 +112,9 @@ impl RedisTokenCache {
         self.shared.pool.get().await
     }
 
-    async fn invoke<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, BackendError> {
+    async fn run<T: FromRedisValue>(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<T, BackendError> {
         let mut connection = self.connection().await?;
-        script.invoke_async(&mut *connection).await.map_err(|e| self.error(e))
+        script.run(&mut *connection, keys, args).await.map_err(|e| self.error(e))
     }
 
     /// Tells what an error means here, where a key of another type is a matter of settings.

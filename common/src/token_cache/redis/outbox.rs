@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisError, Script};
+use redis::{Cmd, FromRedisValue, RedisError, Value};
 
 use super::append::APPEND_EVENT;
 use super::housekeeping::{BACKLOG, LOOK, REWIND, TRIM};
+use super::script::Script;
 use super::{RedisTokenCache, blocking};
 use crate::backend::BackendError;
 use crate::event::{EventDraft, decode_draft, encode_draft};
@@ -36,10 +37,10 @@ pub(super) struct OutboxScripts {
 impl OutboxScripts {
     pub(super) fn new() -> Self {
         Self {
-            append: Script::new(&format!("{APPEND_EVENT} append_event(KEYS[1], ARGV[1])")),
-            rewind: Script::new(&[LOOK, REWIND].concat()),
-            trim: Script::new(&[LOOK, TRIM].concat()),
-            backlog: Script::new(&[LOOK, BACKLOG].concat()),
+            append: Script::new(&[APPEND_EVENT, "append_event(KEYS[1], ARGV[1])"]),
+            rewind: Script::new(&[LOOK, REWIND]),
+            trim: Script::new(&[LOOK, TRIM]),
+            backlog: Script::new(&[LOOK, BACKLOG]),
         }
     }
 }
@@ -47,8 +48,7 @@ impl OutboxScripts {
 #[async_trait]
 impl Outbox for RedisTokenCache {
     async fn append(&self, event: &EventDraft) -> Result<(), BackendError> {
-        let mut script = self.shared.outbox.append.key(&self.shared.keys.outbox);
-        self.invoke(script.arg(encode_draft(event))).await
+        self.run(&self.shared.outbox.append, &[&self.shared.keys.outbox], &[&encode_draft(event)]).await
     }
 
     async fn take(&self, max: usize, visibility: Duration, wait: Duration) -> Result<Vec<OutboxEntry>, BackendError> {
@@ -81,28 +81,29 @@ impl Outbox for RedisTokenCache {
     }
 
     async fn rewind(&self, age: Duration) -> Result<(), BackendError> {
-        let mut script = self.shared.outbox.rewind.key(&self.shared.keys.outbox);
-        self.invoke(script.arg(GROUP).arg(micros(age))).await
+        self.run_by_age(&self.shared.outbox.rewind, age).await
     }
 
     async fn trim(&self, age: Duration) -> Result<u64, BackendError> {
-        let mut script = self.shared.outbox.trim.key(&self.shared.keys.outbox);
-        self.invoke(script.arg(GROUP).arg(micros(age))).await
+        self.run_by_age(&self.shared.outbox.trim, age).await
     }
 
     async fn backlog(&self) -> Result<Backlog, BackendError> {
-        let mut script = self.shared.outbox.backlog.key(&self.shared.keys.outbox);
-        script.key(&self.shared.keys.refused).arg(GROUP);
-        let (unconfirmed, kept, oldest_us, refused): (u64, u64, Option<String>, u64) = self.invoke(&script).await?;
+        let keys = [self.shared.keys.outbox.as_str(), &self.shared.keys.refused];
+        let counts: Counts = self.run(&self.shared.outbox.backlog, &keys, &[GROUP.as_bytes()]).await?;
+        let (unconfirmed, kept, oldest_us, refused) = counts;
         let oldest = oldest_us.and_then(|us| us.parse().ok()).map(Duration::from_micros);
         Ok(Backlog { unconfirmed, kept, oldest, refused })
     }
 }
 
 /// Saturates below 2^53, where Lua's numbers are exact; it is 285 years.
-fn micros(age: Duration) -> u64 {
-    u64::try_from(age.as_micros()).unwrap_or(u64::MAX).min(9_000_000_000_000_000)
+fn micros(age: Duration) -> String {
+    age.as_micros().min(9_000_000_000_000_000).to_string()
 }
+
+/// Unconfirmed, kept, the age of the oldest in microseconds, refused.
+type Counts = (u64, u64, Option<String>, u64);
 
 /// The fields of an entry, as names and values.
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -110,6 +111,11 @@ type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 type RawEntries = Vec<(String, Option<Fields>)>;
 
 impl RedisTokenCache {
+    async fn run_by_age<T: FromRedisValue>(&self, script: &Script, age: Duration) -> Result<T, BackendError> {
+        let age = micros(age);
+        self.run(script, &[&self.shared.keys.outbox], &[GROUP.as_bytes(), age.as_bytes()]).await
+    }
+
     /// Makes the consumer group, at the beginning of the stream, where there is none.
     pub(super) async fn make_group(&self) -> Result<(), BackendError> {
         let mut connection = self.connection().await?;
@@ -159,7 +165,7 @@ impl RedisTokenCache {
         loop {
             let command = claim(&self.shared.keys.outbox, max, visibility, &cursor);
             // Redis 7 adds the ids it found deleted; 6.2 does not.
-            let answer: Vec<redis::Value> = self.ask(connection, &command, Duration::ZERO).await?;
+            let answer: Vec<Value> = self.ask(connection, &command, Duration::ZERO).await?;
             let mut parts = answer.into_iter();
             cursor = self.part(parts.next())?;
             let entries: RawEntries = self.part(parts.next())?;
@@ -181,7 +187,7 @@ impl RedisTokenCache {
     }
 
     /// Asks, and where the stream or its group is gone makes the group and asks once more.
-    async fn ask<T: redis::FromRedisValue>(
+    async fn ask<T: FromRedisValue>(
         &self,
         connection: &mut MultiplexedConnection,
         command: &Cmd,
@@ -196,8 +202,8 @@ impl RedisTokenCache {
         }
     }
 
-    fn part<T: redis::FromRedisValue>(&self, value: Option<redis::Value>) -> Result<T, BackendError> {
-        redis::from_redis_value(value.unwrap_or(redis::Value::Nil)).map_err(|e| self.error(e.into()))
+    fn part<T: FromRedisValue>(&self, value: Option<Value>) -> Result<T, BackendError> {
+        redis::from_redis_value(value.unwrap_or(Value::Nil)).map_err(|e| self.error(e.into()))
     }
 
     /// Reads the entries; what is no event is set aside.

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{ExistenceCheck, Script, SetExpiry, SetOptions};
+use redis::{ExistenceCheck, SetExpiry, SetOptions};
 
 use super::RedisTokenCache;
 use crate::account::CacheKey;
 use crate::backend::BackendError;
 use crate::token_cache::{RefreshLock, RefreshPermit};
 
-const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+/// KEYS: the lock. ARGV: the permit.
+pub(super) const RELEASE: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 #[async_trait]
 impl RefreshLock for RedisTokenCache {
@@ -27,7 +29,7 @@ impl RefreshLock for RedisTokenCache {
     }
 
     async fn release(&self, key: &CacheKey, permit: &RefreshPermit) -> Result<(), BackendError> {
-        let script = Script::new(RELEASE);
-        self.invoke(script.key(self.shared.keys.refresh_lock(key)).arg(permit.as_str())).await
+        let name = self.shared.keys.refresh_lock(key);
+        self.run::<()>(&self.shared.release_refresh, &[&name], &[permit.as_str().as_bytes()]).await
     }
 }

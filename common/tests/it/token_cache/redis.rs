@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::account::CacheKey;
-use common::backend::{TlsFiles, Trouble};
+use common::backend::{BackendError, TlsFiles, Trouble};
 use common::event::{AccountHint, Activity, EventDraft, EventSource};
 use common::redis_pool::RedisPool;
 use common::token_cache::{
@@ -15,7 +15,7 @@ use common::token_cache::{
 use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
 use testkit::conformance::token_cache::{Cache, TokenCacheUnderTest, run_all};
-use testkit::servers::KeyPrefix;
+use testkit::servers::{KeyPrefix, PrivateRedis, RedisOptions};
 
 struct OnRedis {
     prefix: KeyPrefix,
@@ -200,8 +200,15 @@ async fn an_entry_that_is_no_event_is_set_aside_and_the_rest_flows_on() {
     assert_eq!(taken.len(), 1, "a batch of nothing but garbage is followed by the next");
     let backlog = cache.backlog().await.unwrap();
     assert_eq!((backlog.refused, backlog.unconfirmed, backlog.kept), (4, 1, 1));
-    let moved: redis::streams::StreamRangeReply =
-        redis::cmd("XRANGE").arg(&refused).arg("-").arg("+").query_async(&mut connection).await.unwrap();
+    let moved: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
+        .arg(&refused)
+        .arg("-")
+        .arg("+")
+        .arg("COUNT")
+        .arg(3)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
     let second = &moved.ids[1];
     let field = |name: &str| second.get::<String>(name).unwrap();
     assert_eq!((field("entry").as_str(), field("e").as_str()), ("1795400000000000-0", "no json"));
@@ -227,18 +234,70 @@ async fn a_group_that_was_deleted_is_made_again_and_everything_comes_again() {
     cache.confirm(&[EntryId::new("1-0")]).await.unwrap();
 }
 
+async fn open_private(redis: &PrivateRedis) -> Result<RedisTokenCache, BackendError> {
+    let pool = RedisPool::new(&redis.url().parse().unwrap(), &TlsFiles::default(), 4).unwrap();
+    RedisTokenCache::open(pool, RedisTokenCacheOptions::default()).await
+}
+
 #[tokio::test]
-async fn scripts_that_were_flushed_are_loaded_again() {
-    let prefix = KeyPrefix::fresh().await;
-    let cache = open(&prefix, "c", Layout::Aspnet).await;
+async fn scripts_that_were_flushed_are_sent_again() {
+    let redis = PrivateRedis::start(RedisOptions::default()).await;
+    let cache = open_private(&redis).await.unwrap();
     let event = draft();
     for _ in 0..2 {
-        // All caches share the scripts, and all of them load what is missing: flushing disturbs nobody.
-        ask::<()>(&mut raw(&prefix).await, &["SCRIPT", "FLUSH"]).await;
+        redis.command::<()>(&["SCRIPT", "FLUSH"]).unwrap();
         let outcome = cache.write(write(&event.subject, Expiry::default(), Some(&event))).await.unwrap();
         assert_eq!(outcome, WriteOutcome::Written);
     }
     assert_eq!(cache.backlog().await.unwrap().kept, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_may_evict_events_is_refused() {
+    let redis = PrivateRedis::start(RedisOptions::default()).await;
+    for (policy, is_fit) in [("allkeys-lru", false), ("allkeys-random", false), ("volatile-ttl", true)] {
+        redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", policy]).unwrap();
+        match open_private(&redis).await {
+            Ok(_) => assert!(is_fit, "{policy}"),
+            Err(error) => {
+                assert!(!is_fit && error.trouble == Trouble::Refused, "{policy}: {error}");
+                assert!(error.message.contains("noeviction"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_deployed_users_of_the_token_cache_may_do_all_of_it() {
+    let users = include_str!("../../../../deploy/redis/users.acl.in");
+    for (user, password) in [("web", "@REDIS_WEB_PASSWORD@"), ("worker", "@REDIS_WORKER_PASSWORD@")] {
+        let acl = users.lines().map(|line| line.replace(">@", ">at-")).collect();
+        let redis = PrivateRedis::start(RedisOptions { acl, ..Default::default() }).await;
+        let secret = password.replacen('@', "at-", 1);
+        let url = format!("redis://{user}:{secret}@127.0.0.1:{}", redis.port()).parse().unwrap();
+        let pool = RedisPool::new(&url, &TlsFiles::default(), 4).unwrap();
+        let cache = RedisTokenCache::open(pool, RedisTokenCacheOptions::default()).await.unwrap();
+        use_all_of_it(&cache).await;
+    }
+}
+
+async fn use_all_of_it(cache: &RedisTokenCache) {
+    let event = draft();
+    let expiry = Expiry { absolute: None, sliding: Some(Duration::from_secs(60)) };
+    cache.write(write(&event.subject, expiry, Some(&event))).await.unwrap();
+    assert!(cache.read(&event.subject).await.unwrap().is_some());
+    assert!(cache.remove(&event.subject, Some(&event)).await.unwrap());
+    cache.append(&event).await.unwrap();
+    let (visibility, wait) = (Duration::from_millis(100), Duration::from_secs(20));
+    let taken = cache.take(10, visibility, Duration::ZERO).await.unwrap();
+    let ids: Vec<EntryId> = taken.into_iter().map(|entry| entry.id).collect();
+    cache.confirm(&ids).await.unwrap();
+    cache.rewind(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(cache.backlog().await.unwrap().unconfirmed, 3);
+    assert_eq!(cache.take(10, visibility, Duration::ZERO).await.unwrap().len(), 3);
+    assert_eq!(cache.take(10, visibility, wait).await.unwrap().len(), 3, "abandoned ones are claimed");
+    cache.confirm(&ids).await.unwrap();
+    assert_eq!(cache.trim(Duration::ZERO).await.unwrap(), 3);
 }
 
 #[tokio::test]
