@@ -5,4 +5,5 @@ mod adapter;
 mod crash;
 mod faults;
 mod relay;
+mod relay_servers;
 mod rig;

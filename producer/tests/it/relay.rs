@@ -14,7 +14,7 @@ use crate::faults::{Mood, Moody};
 use crate::rig::{PATIENCE, Rig, Running};
 
 /// As it is set by default, but impatient.
-fn settings() -> RelaySettings {
+pub(crate) fn settings() -> RelaySettings {
     RelaySettings {
         visibility: Duration::from_secs(1),
         retry: RetryDelays {
@@ -50,6 +50,11 @@ async fn ten_thousand_events_reach_an_embedded_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_events_reach_the_log_on_servers() {
+    ten_thousand_events_reach_the_log(Rig::on_servers(2).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_are_spread_over_all_partitions() {
     let rig = Rig::embedded().await;
     let ids = rig.fill(30).await;
@@ -76,6 +81,11 @@ async fn two_relays_share_an_outbox(rig: Rig) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_relays_share_an_embedded_outbox() {
     two_relays_share_an_outbox(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_relays_share_an_outbox_on_servers() {
+    two_relays_share_an_outbox(Rig::on_servers(1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +198,11 @@ async fn another_relay_takes_over(rig: Rig) {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_relay_takes_over_from_one_that_was_killed() {
     another_relay_takes_over(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_relay_takes_over_from_one_that_was_killed_on_servers() {
+    another_relay_takes_over(Rig::on_servers(1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

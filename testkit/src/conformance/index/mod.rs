@@ -14,6 +14,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use common::account::{CacheKey, TenantId, Username};
@@ -21,8 +22,9 @@ use common::event::ActivityEvent;
 use common::index::{
     AccountActivity, ActivityStore, Counts, Cursor, Filter, ListRequest, Order, Page, Query, StateCounts, fold,
 };
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 pub use checkpoints::*;
 pub use fold::*;
@@ -89,7 +91,10 @@ behaviours![
     checkpoints_stored_side_by_side_end_at_the_highest,
 ];
 
-/// Runs every behaviour, each on an index that `make` makes, side by side.
+/// How many behaviours run side by side.
+const AT_ONCE: usize = 4;
+
+/// Runs every behaviour, each on an index that `make` makes.
 ///
 /// # Panics
 /// When a behaviour is missed; the panic's text begins with its name.
@@ -98,12 +103,28 @@ where
     F: Fn() -> Made,
     Made: Future<Output = TestIndex>,
 {
-    let runs = BEHAVIOURS.iter().map(async |(name, behaviour)| {
+    let mut running = JoinSet::new();
+    for (name, behaviour) in BEHAVIOURS {
+        if running.len() == AT_ONCE {
+            finish_one(&mut running).await;
+        }
         let index = make().await;
-        tracing::debug!(behaviour = name, "running");
-        behaviour(&index).await;
-    });
-    join_all(runs).await;
+        running.spawn(async move {
+            let kept = AssertUnwindSafe(behaviour(&index)).catch_unwind().await;
+            (*name, kept)
+        });
+    }
+    while !running.is_empty() {
+        finish_one(&mut running).await;
+    }
+}
+
+async fn finish_one(running: &mut JoinSet<(&'static str, std::thread::Result<()>)>) {
+    match running.join_next().await {
+        None | Some(Ok((_, Ok(())))) => {}
+        Some(Ok((name, Err(_)))) => panic!("{name}: see the panic above"),
+        Some(Err(error)) => panic!("a behaviour did not end: {error}"),
+    }
 }
 
 /// Applies what `events` say, as the projector does.

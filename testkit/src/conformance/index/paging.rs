@@ -22,7 +22,7 @@ pub async fn every_account_is_listed_once_whatever_the_page_size(index: &TestInd
         Query::IdleSince(Timestamp::MAX),
         Query::User(super::sample::username("two")),
     ];
-    for limit in [1, 2, 3, 7, 29, 30, 59, 60, 61, 1000] {
+    for limit in [1, 2, 7, 30, 59, 60, 61] {
         for query in &queries {
             check_list(&*index.store, &fold, query, &Filter::default(), limit).await;
             check_list(&*index.store, &fold, query, &by_tenant, limit).await;
@@ -80,11 +80,8 @@ pub async fn a_filter_that_few_pass_still_comes_to_an_end(index: &TestIndex) {
     apply(&*index.store, &events).await;
     let filter = Filter { client: Some(client("rare")), ..Filter::default() };
     let fold = fold(&events);
-    for query in [Query::ActiveSince(Timestamp::MIN), Query::IdleSince(Timestamp::MAX)] {
-        for limit in [1, 10, 1000] {
-            check_list(&*index.store, &fold, &query, &filter, limit).await;
-        }
-    }
+    check_list(&*index.store, &fold, &Query::ActiveSince(Timestamp::MIN), &filter, 1).await;
+    check_list(&*index.store, &fold, &Query::IdleSince(Timestamp::MAX), &filter, 1000).await;
 }
 
 /// 0, and more than the largest.

@@ -1,0 +1,4 @@
+//! The index on SQLite and on Redis.
+
+mod redis;
+mod sqlite;
