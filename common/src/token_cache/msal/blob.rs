@@ -139,6 +139,17 @@ impl TokenCacheBlob {
         })
     }
 
+    /// Whether nothing of a user or of the app is left, as after a library removed the last account: no account and
+    /// no token, understood or not, and nothing unknown. What only describes the app may be left.
+    #[must_use]
+    pub fn is_emptied(&self) -> bool {
+        self.slots.iter().all(|slot| match &slot.body {
+            Body::Known { section: Section::AppMetadata, .. } => true,
+            Body::Known { entries, .. } => entries.is_empty(),
+            Body::Opaque(text) => matches!(text.as_str(), "{}" | "[]" | "null"),
+        })
+    }
+
     fn write(&self) -> String {
         write_object(self.slots.iter().map(|slot| (slot.key.as_str(), slot.text())))
     }
