@@ -66,7 +66,7 @@ fn user() -> SimulatedUser {
 }
 
 fn key() -> CacheKey {
-    user().cache_key().unwrap()
+    user().cache_key()
 }
 
 fn blob() -> Vec<u8> {
@@ -95,9 +95,9 @@ async fn a_write_stores_the_blob_and_says_whose_it_is() {
     assert_eq!(event.source.as_str(), "/apps/contoso-portal");
     assert_eq!(event.subject, key());
     let details = details_of(event);
-    assert_eq!(details.home_account_id.as_str(), user().home_account_id());
-    assert_eq!(details.object_id.unwrap().as_str(), user().object_id);
-    assert_eq!(details.tenant_id.unwrap().as_str(), user().tenant_id);
+    assert_eq!(details.home_account_id.as_str(), user().cache_key().as_str());
+    assert_eq!(details.object_id.unwrap().as_str(), user().object_id.to_string());
+    assert_eq!(details.tenant_id.unwrap().as_str(), user().tenant_id.to_string());
     assert_eq!(details.environment.as_str(), "login.microsoftonline.com");
     assert_eq!(details.username.unwrap().as_str(), user().username);
     assert_eq!(details.access_token_expires_on, Some(NOW + 3600));
@@ -121,7 +121,8 @@ async fn a_trace_is_carried_into_the_event() {
     let web = Web::start().await;
     let trace = TraceParent::new("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
     let adapter = web.adapter(|_| {});
-    let traced = adapter.write_traced(&key(), &blob(), Expiry::default(), Precondition::None, Some(trace.clone()));
+    let (key, blob) = (key(), blob());
+    let traced = adapter.write_traced(&key, &blob, Expiry::default(), Precondition::None, Some(trace.clone()));
     assert_eq!(traced.await.unwrap(), WriteOutcome::Written);
     assert_eq!(web.only_event().await.traceparent, Some(trace));
 }

@@ -121,7 +121,7 @@ async fn write_until_it_fails(adapter: TokenCacheAdapter, seed: u64) -> Vec<Stri
     let mut written = Vec::new();
     for number in 0.. {
         let user = population.user(number);
-        let key = user.cache_key().unwrap();
+        let key = user.cache_key();
         let blob = population.blob(&user, 1_795_300_000);
         match adapter.write(&key, &blob, Expiry::default()).await {
             Ok(()) => written.push(key.as_str().to_owned()),
