@@ -1,5 +1,8 @@
 //! The words for whose cache it is: identifiers that are validated once, when they are made.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use uuid::Uuid;
 
 /// Why a text was refused as an identifier. It never repeats the text itself.
@@ -133,6 +136,13 @@ impl CacheKey {
     /// The key of a signed-in user's cache: the home account id of GUIDs, `uid.utid`.
     pub fn of_user(object_id: Uuid, tenant_id: Uuid) -> Self {
         Self(format!("{object_id}.{tenant_id}"))
+    }
+}
+
+impl CacheKey {
+    /// The key that a digest makes: unpadded base64url.
+    pub(crate) fn of_digest(digest: &[u8; 32]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(digest))
     }
 }
 

@@ -11,12 +11,14 @@ use common::backends::{Backends, Log};
 use common::event::UsernamePolicy;
 use common::index::{AccountActivity, ActivityStore};
 use common::settings::Connections;
-use consumer::projector::{Projector, ProjectorReport, ProjectorSettings};
+use consumer::projector::{Projector, ProjectorReport, ProjectorSettings, ProjectorStatus};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use producer::relay::{Relay, RelayReport, RelaySettings};
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use web_side::{WebReport, WebSide};
@@ -103,6 +105,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<DemoReport> {
     let signed_in = web.sign_everybody_in(&bar).await?;
     bar.finish_and_clear();
 
+    movers.projected(signed_in.cache_writes).await;
     let accounts = wait_for_accounts(index.as_ref(), &web.tenant_id, since, signed_in.users).await?;
     let hydrations = worker::hydrate(accounts, &cache.store, &web).await?;
     let (_, projected) = movers.stop().await?;
@@ -118,6 +121,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<DemoReport> {
 /// The relay and the projector, running.
 struct Movers {
     shutdown: CancellationToken,
+    progress: watch::Receiver<ProjectorStatus>,
     relay: JoinHandle<RelayReport>,
     projector: JoinHandle<Result<ProjectorReport, consumer::projector::ProjectorError>>,
 }
@@ -129,10 +133,19 @@ impl Movers {
         let projector =
             Projector::new(log.log.clone(), log.dead_letters.clone(), index.clone(), ProjectorSettings::default());
         Self {
+            progress: projector.status(),
             relay: tokio::spawn(relay.run(shutdown.clone())),
             projector: tokio::spawn(projector.run(shutdown.clone())),
             shutdown,
         }
+    }
+
+    /// Waits until the projector has applied as many events, or for as long as that may take.
+    async fn projected(&self, events: u64) {
+        let applied = |status: &ProjectorStatus| status.partitions.values().map(|p| p.events_applied).sum::<u64>();
+        let mut progress = self.progress.clone();
+        // What is missing when the time is over, or the projector has ended, shows in the report.
+        drop(timeout(TIME_TO_INDEX, progress.wait_for(|status| applied(status) >= events)).await);
     }
 
     async fn stop(self) -> anyhow::Result<(RelayReport, ProjectorReport)> {

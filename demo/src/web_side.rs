@@ -12,7 +12,6 @@ use common::identity::{
 use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{Expiry, TokenCacheStore};
 use indicatif::ProgressBar;
-use jiff::Timestamp;
 use producer::adapter::{AdapterSettings, TokenCacheAdapter};
 use reqwest::header::LOCATION;
 use testkit::identity_provider::{Client, IdentityProvider, Options, User};
@@ -97,8 +96,9 @@ impl WebSide {
         let signed_in = self.sign_in(username).await?;
         let key = CacheKey::new(signed_in.tokens.home_account_id.as_str())?;
         self.keep(&key, &signed_in.tokens).await?;
-        let refresh_token = signed_in.tokens.refresh_token.context("the provider gave no refresh token")?;
-        let renewed = self.client.refresh(&refresh_token, self.client.scopes()).await?;
+        let refresh_token = signed_in.tokens.refresh_token.clone().context("the provider gave no refresh token")?;
+        let renewed =
+            self.client.refresh(&refresh_token, &signed_in.tokens.home_account_id, self.client.scopes()).await?;
         self.keep(&key, &renewed).await?;
         Ok(2)
     }
@@ -117,7 +117,7 @@ impl WebSide {
             Some(bytes) => TokenCacheBlob::parse(&bytes)?,
             None => TokenCacheBlob::default(),
         };
-        blob.save(tokens, Timestamp::now().as_second());
+        tokens.save_into(&mut blob);
         self.adapter.write(key, &blob.serialize(), Expiry::default()).await?;
         Ok(())
     }

@@ -7,7 +7,6 @@ use common::index::{AccountActivity, ActivityStore, Filter, ListRequest, Query};
 use common::token_cache::TokenCacheStore;
 use common::token_cache::msal::TokenCacheBlob;
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
 
 use crate::web_side::WebSide;
 

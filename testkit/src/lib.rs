@@ -16,6 +16,7 @@
 
 pub mod certificates;
 pub mod conformance;
+mod environment;
 pub mod fault_proxy;
 pub mod identity_provider;
 pub mod python;

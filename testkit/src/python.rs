@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::environment::variable;
 use crate::identity_provider::IdentityProvider;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[must_use]
 pub fn interpreter() -> PathBuf {
     let made = workspace().join("target/test-python/bin/python");
-    let interpreter = std::env::var_os("TEST_PYTHON").map_or(made, PathBuf::from);
+    let interpreter = variable("TEST_PYTHON").map_or(made, PathBuf::from);
     assert!(
         interpreter.is_file(),
         "this test needs Python with MSAL at {}: run scripts/test once, or set TEST_PYTHON to an interpreter that has \

@@ -45,6 +45,19 @@ pub enum Recovery {
 }
 
 impl FailureReason {
+    /// Every reason there is.
+    pub const ALL: [Self; 9] = [
+        Self::CacheMissing,
+        Self::Undecryptable,
+        Self::MalformedCache,
+        Self::NoRefreshToken,
+        Self::InteractionRequired,
+        Self::Revoked,
+        Self::Throttled,
+        Self::IdentityProviderUnavailable,
+        Self::StoreUnavailable,
+    ];
+
     /// The word of the contract.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -17,14 +17,14 @@ use super::id_token::{Expected, IdToken, IdTokenError, IdentityClaims};
 use super::keys::SigningKeys;
 use super::scopes::Scopes;
 use super::secret::AccessToken;
-use super::settings::{ProviderKind, ProviderSettings, is_protected};
+use super::settings::{ProviderKind, ProviderSettings, Tenant, is_protected};
 use super::sign_in::{
     AuthorizationOptions, AuthorizationRequest, AuthorizationRequestError, AuthorizationResponse, PendingSignIn,
     SignInError, SignedIn,
 };
 use super::throttle::Throttle;
-use super::tokens::{TokenAnswer, TokenResponse, assertion_hash};
-use crate::account::{CacheKey, ClientId, Environment, TenantId};
+use super::tokens::{TokenAnswer, TokenResponse, assertion_cache_key};
+use crate::account::{CacheKey, ClientId, Environment, HomeAccountId, TenantId};
 
 /// A confidential OAuth and OpenID Connect client of one identity provider. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -54,6 +54,16 @@ pub enum OnBehalfOfSession {
     Assertion,
     /// Under a key of the caller's own, for work that goes on when the assertion has expired.
     LongRunning(CacheKey),
+}
+
+impl OnBehalfOfSession {
+    /// Where the session's blob is kept.
+    pub fn cache_key(&self, assertion: &SecretString) -> CacheKey {
+        match self {
+            Self::Assertion => assertion_cache_key(assertion),
+            Self::LongRunning(key) => key.clone(),
+        }
+    }
 }
 
 impl IdentityClient {
@@ -131,6 +141,11 @@ impl IdentityClient {
             Issuer::One { tenant, .. } => tenant.as_ref(),
             Issuer::EachTenant { .. } => None,
         }
+    }
+
+    /// How the settings name the tenant, where they do.
+    pub(super) fn tenant_segment(&self) -> Option<&str> {
+        self.shared.settings.tenant.as_ref().map(Tenant::as_str)
     }
 
     /// The provider's page to send a browser to that signs out, and back to `return_to` where that is registered.
@@ -230,7 +245,7 @@ impl IdentityClient {
         if !self.is_issuer(response.iss.as_deref(), &identity) {
             return Err(SignInError::Issuer);
         }
-        let tokens = self.tokens(answer, &scopes, Some(identity.clone())).map_err(GrantError::Unusable)?;
+        let tokens = self.tokens(answer, &scopes, Some(identity.clone()), None).map_err(GrantError::Unusable)?;
         Ok(SignedIn { tokens, identity })
     }
 
@@ -255,18 +270,28 @@ impl IdentityClient {
         named.is_none_or(|issuer| issuer == identity.issuer || issuer == self.issuer())
     }
 
-    /// Has tokens renewed: asks for `scopes` and `openid profile offline_access`.
+    /// Has tokens of `account` renewed: asks for `scopes` and `openid profile offline_access`.
     ///
-    /// The answer is about the account that the refresh token belongs to; compare it with the one you meant. Without
-    /// a refresh token in it, the old one stays in force.
+    /// An answer that is about another account is refused; one that names nobody is taken to be about this one.
+    /// Without a refresh token in it, the old one stays in force.
     ///
     /// # Errors
     /// [`GrantError`].
     ///
     /// # Cancel safety
     /// Not cancel safe: a provider that rotates refresh tokens may have used this one up, and the new one is lost.
-    pub async fn refresh(&self, refresh_token: &SecretString, scopes: &Scopes) -> Result<TokenResponse, GrantError> {
-        self.grant(&GrantType::RefreshToken { refresh_token }, scopes).await
+    pub async fn refresh(
+        &self,
+        refresh_token: &SecretString,
+        account: &HomeAccountId,
+        scopes: &Scopes,
+    ) -> Result<TokenResponse, GrantError> {
+        let grant = GrantType::RefreshToken { refresh_token };
+        let tokens = self.grant(&grant, scopes, Some(account)).await?;
+        if tokens.home_account_id != *account {
+            return Err(GrantError::Unusable(UnusableAnswer::OtherAccount));
+        }
+        Ok(tokens)
     }
 
     /// Gets tokens for another API on behalf of the user that `assertion` (an access token for this app) speaks for.
@@ -280,22 +305,24 @@ impl IdentityClient {
         scopes: &Scopes,
         session: &OnBehalfOfSession,
     ) -> Result<TokenResponse, GrantError> {
-        let mut tokens = self.grant(&GrantType::OnBehalfOf { assertion }, scopes).await?;
-        tokens.assertion_hash = Some(match session {
-            OnBehalfOfSession::Assertion => assertion_hash(assertion),
-            OnBehalfOfSession::LongRunning(key) => key.as_str().to_owned(),
-        });
+        let mut tokens = self.grant(&GrantType::OnBehalfOf { assertion }, scopes, None).await?;
+        tokens.assertion_hash = Some(session.cache_key(assertion).as_str().to_owned());
         Ok(tokens)
     }
 
-    async fn grant(&self, grant: &GrantType<'_>, scopes: &Scopes) -> Result<TokenResponse, GrantError> {
+    async fn grant(
+        &self,
+        grant: &GrantType<'_>,
+        scopes: &Scopes,
+        account: Option<&HomeAccountId>,
+    ) -> Result<TokenResponse, GrantError> {
         let scopes = scopes.with_openid();
         let answer = self.token_endpoint().request(grant, &scopes).await?;
         let identity = match &answer.id_token {
             Some(token) => Some(self.check_claims(token).map_err(|e| GrantError::Unusable(e.into()))?),
             None => None,
         };
-        self.tokens(answer, &scopes, identity).map_err(GrantError::Unusable)
+        self.tokens(answer, &scopes, identity, account).map_err(GrantError::Unusable)
     }
 
     fn check_claims(&self, token: &SecretString) -> Result<IdentityClaims, IdTokenError> {
@@ -332,12 +359,14 @@ impl IdentityClient {
         answer: TokenAnswer,
         requested: &Scopes,
         identity: Option<IdentityClaims>,
+        account: Option<&HomeAccountId>,
     ) -> Result<TokenResponse, UnusableAnswer> {
+        let named = answer.home_account_id(identity.as_ref()).or_else(|| account.cloned());
         let received_at = self.clock().now();
         let expires_in = answer.lifetime();
         let expires_on = received_at.checked_add(expires_in).unwrap_or(Timestamp::MAX);
         Ok(TokenResponse {
-            home_account_id: answer.home_account_id(identity.as_ref()).ok_or(UnusableAnswer::NoAccount)?,
+            home_account_id: named.ok_or(UnusableAnswer::NoAccount)?,
             environment: self.environment().clone(),
             client_id: self.client_id().clone(),
             realm: self.realm(identity.as_ref()),

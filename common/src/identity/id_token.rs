@@ -82,6 +82,13 @@ pub struct IdentityClaims {
     pub email: Option<String>,
 }
 
+impl IdentityClaims {
+    /// The user in the tenant of the token: their object id, else the subject.
+    pub(super) fn local_account_id(&self) -> String {
+        self.object_id.as_ref().map_or(self.subject.as_str(), ObjectId::as_str).to_owned()
+    }
+}
+
 impl fmt::Debug for IdentityClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdentityClaims")

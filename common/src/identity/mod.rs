@@ -17,6 +17,7 @@ mod scopes;
 mod secret;
 mod settings;
 mod sign_in;
+mod silent;
 mod throttle;
 mod tokens;
 
@@ -36,4 +37,5 @@ pub use sign_in::{
     AuthorizationOptions, AuthorizationRequest, AuthorizationRequestError, AuthorizationResponse, PendingSignIn,
     Prompt, SignInError, SignedIn,
 };
-pub use tokens::{TokenResponse, assertion_hash};
+pub use silent::{AcquireError, Acquired, CacheWriter, SilentOptions, SilentRequest, TokenAcquirer, TokenSource};
+pub use tokens::{TokenResponse, assertion_cache_key};

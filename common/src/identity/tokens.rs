@@ -8,11 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
+use sha2::{Digest as _, Sha256};
 
 use super::grant_error::UnusableAnswer;
 use super::id_token::IdentityClaims;
 use super::secret::AccessToken;
-use crate::account::{ClientId, Environment, HomeAccountId};
+use crate::account::{CacheKey, ClientId, Environment, HomeAccountId};
+use crate::token_cache::msal::{self, TokenCacheBlob};
 
 /// The life of an access token whose answer does not say it: MSAL's assumption.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
@@ -56,6 +58,37 @@ pub struct TokenResponse {
     pub assertion_hash: Option<String>,
     /// When the answer came.
     pub received_at: Timestamp,
+}
+
+impl TokenResponse {
+    /// Saves the tokens into a blob.
+    pub fn save_into(&self, blob: &mut TokenCacheBlob) {
+        blob.save(&self.for_blob(), self.received_at.as_second());
+    }
+
+    fn for_blob(&self) -> msal::TokenResponse {
+        let identity = self.identity.as_ref();
+        msal::TokenResponse {
+            home_account_id: self.home_account_id.as_str().to_owned(),
+            environment: self.environment.as_str().to_owned(),
+            client_id: self.client_id.as_str().to_owned(),
+            realm: self.realm.clone(),
+            scopes: self.scopes.clone(),
+            access_token: self.access_token.expose().to_owned().into(),
+            expires_in: self.expires_in,
+            ext_expires_in: self.ext_expires_in,
+            refresh_in: self.refresh_in,
+            refresh_token: self.refresh_token.clone(),
+            family_id: self.family_id.clone(),
+            id_token: self.id_token.clone(),
+            client_info: self.client_info.clone(),
+            username: identity.and_then(|identity| identity.username.clone()),
+            name: identity.and_then(|identity| identity.name.clone()),
+            local_account_id: identity.map(IdentityClaims::local_account_id),
+            authority_type: Some(self.authority_type.to_owned()),
+            assertion_hash: self.assertion_hash.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for TokenResponse {
@@ -166,8 +199,7 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
     Duration::try_from_secs_f64(seconds.clamp(0.0, LONGEST)).map(Some).map_err(|_| de::Error::custom("not seconds"))
 }
 
-/// A token's hash as a cache key: base64url of its SHA-256, without padding.
-pub fn assertion_hash(assertion: &SecretString) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, assertion.expose_secret().as_bytes());
-    URL_SAFE_NO_PAD.encode(digest)
+/// Where the session of an on-behalf-of assertion is kept: unpadded base64url of the assertion's SHA-256.
+pub fn assertion_cache_key(assertion: &SecretString) -> CacheKey {
+    CacheKey::of_digest(&Sha256::digest(assertion.expose_secret()).into())
 }

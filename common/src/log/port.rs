@@ -13,6 +13,7 @@ use crate::event::{ActivityEvent, Refused};
 /// The log: RabbitMQ streams in production, SQLite embedded.
 ///
 /// Delivery is at least once; the order of arrival holds within a partition, and nothing relies on it.
+/// Every implementation passes the conformance suite of the `testkit` crate.
 #[async_trait]
 pub trait ActivityLog: Send + Sync + fmt::Debug {
     /// How many partitions there are, 1 or more. They are numbered from 0.

@@ -3,10 +3,12 @@
 pub mod msal;
 mod port;
 mod redis;
+mod refresh_lock;
 mod sqlite;
 
 pub use port::{
     Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
 };
 pub use redis::{Layout, RedisTokenCache, RedisTokenCacheOptions, UnknownLayout};
+pub use refresh_lock::{RefreshLock, RefreshPermit};
 pub use sqlite::{SqliteTokenCache, SqliteTokenCacheOptions};

@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod cli;
+mod faults;
 mod foreign_client;
 mod program;
+mod projector;
+mod projector_servers;
+mod rig;

@@ -1,16 +1,20 @@
 //! An outbox and a log of a test's own, on files or on servers.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::account::{CacheKey, ClientId, Environment, HomeAccountId};
+use common::backend::TlsFiles;
 use common::event::{AccountDetails, Activity, EventDraft, EventSource, Properties};
-use common::log::{ActivityLog, Position, SqliteLog};
+use common::log::{ActivityLog, Position, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions};
+use common::redis_pool::RedisPool;
 use common::sqlite::Database;
-use common::token_cache::{Outbox, SqliteTokenCache, SqliteTokenCacheOptions};
+use common::token_cache::{Outbox, RedisTokenCache, RedisTokenCacheOptions, SqliteTokenCache, SqliteTokenCacheOptions};
 use producer::relay::{Relay, RelayReport, RelaySettings, RelayStatus};
 use tempfile::TempDir;
+use testkit::servers::{KeyPrefix, Vhost};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Rig {
     pub(crate) outbox: Arc<dyn Outbox>,
     pub(crate) log: Arc<dyn ActivityLog>,
-    _home: Home,
-}
-
-enum Home {
-    File(TempDir),
+    _home: Box<dyn Any>,
 }
 
 impl Rig {
@@ -37,7 +37,24 @@ impl Rig {
         let database = Database::open(&url.parse().unwrap()).await.unwrap();
         let outbox = SqliteTokenCache::open(database.clone(), SqliteTokenCacheOptions::default()).await.unwrap();
         let log = SqliteLog::open(database, 3).await.unwrap();
-        Self { outbox: Arc::new(outbox), log: Arc::new(log), _home: Home::File(folder) }
+        Self { outbox: Arc::new(outbox), log: Arc::new(log), _home: Box::new(folder) }
+    }
+
+    /// On the shared servers, in a vhost and under a prefix of its own.
+    pub(crate) async fn on_servers(partitions: u32) -> Self {
+        let vhost = Vhost::fresh().await;
+        let log = rabbitmq_log(&vhost.amqp_url(), partitions).await;
+        let rig = Self::with_log(log).await;
+        Self { _home: Box::new((rig._home, vhost)), ..rig }
+    }
+
+    /// The outbox on the shared Redis, and this log.
+    pub(crate) async fn with_log(log: Arc<dyn ActivityLog>) -> Self {
+        let prefix = KeyPrefix::fresh().await;
+        let pool = RedisPool::new(&prefix.redis_url().parse().unwrap(), &TlsFiles::default(), 4).unwrap();
+        let options = RedisTokenCacheOptions { instance_name: prefix.to_string(), ..RedisTokenCacheOptions::default() };
+        let outbox = RedisTokenCache::open(pool, options).await.unwrap();
+        Self { outbox: Arc::new(outbox), log, _home: Box::new(prefix) }
     }
 
     /// Puts `count` events into the outbox and says their ids.
@@ -63,6 +80,15 @@ impl Rig {
     pub(crate) fn relay(&self, settings: RelaySettings) -> Running {
         Running::start(Arc::clone(&self.outbox), Arc::clone(&self.log), settings)
     }
+}
+
+/// The log of the broker at `url`, declared with `partitions`.
+pub(crate) async fn rabbitmq_log(url: &str, partitions: u32) -> Arc<dyn ActivityLog> {
+    let topology = TopologyOptions { partitions, ..TopologyOptions::default() };
+    let options = RabbitMqOptions { topology, ..RabbitMqOptions::new(url.parse().unwrap()) };
+    let log = RabbitMqLog::connect(&options).unwrap();
+    log.declare().await.unwrap();
+    Arc::new(log)
 }
 
 pub(crate) async fn fill(outbox: &dyn Outbox, count: usize) -> HashSet<String> {
@@ -131,10 +157,6 @@ impl Running {
     pub(crate) async fn until(&mut self, what: impl FnMut(&RelayStatus) -> bool) -> RelayStatus {
         let status = tokio::time::timeout(PATIENCE, self.status.wait_for(what)).await;
         status.expect("the relay did not come to it in time").unwrap().clone()
-    }
-
-    pub(crate) fn tell_to_stop(&self) {
-        self.shutdown.cancel();
     }
 
     pub(crate) async fn stop(self) -> RelayReport {

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::process::{ServerProcess, free_port};
 use super::tls::ServerTls;
+use crate::environment::variable;
 
 const BOOT: Duration = Duration::from_secs(120);
 const SHUTDOWN: Duration = Duration::from_secs(60);
@@ -208,7 +209,7 @@ impl PrivateRabbitMq {
 fn find_scripts() -> PathBuf {
     let packaged = std::fs::read_dir(DEBIAN_LIBRARY).into_iter().flatten().flatten();
     let packaged = packaged.map(|entry| entry.path().join("sbin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = variable("PATH").unwrap_or_default();
     let found =
         packaged.chain(std::env::split_paths(&path)).find(|directory| directory.join("rabbitmq-server").is_file());
     found.unwrap_or_else(|| panic!("this test starts a RabbitMQ of its own: install the package rabbitmq-server"))

@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use url::Url;
 
+use crate::environment::variable;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The shared RabbitMQ's URL with its default vhost. Tests use a [`Vhost`](super::Vhost) of their own instead.
@@ -58,7 +60,7 @@ impl Address {
     }
 
     fn url(&self) -> Url {
-        let text = std::env::var(self.variable).unwrap_or_else(|_| self.default.to_owned());
+        let text = variable(self.variable).unwrap_or_else(|| self.default.to_owned());
         match text.parse() {
             Ok(url) => url,
             Err(error) => panic!("{} is not a URL: {error}", self.variable),

@@ -7,6 +7,8 @@ use reqwest::Method;
 use serde_json::json;
 use url::Url;
 
+use crate::environment::variable;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A new vhost on the shared RabbitMQ, with all permissions for the user of `TEST_AMQP_URL`. Dropping it deletes it,
@@ -143,8 +145,8 @@ async fn find_admin(broker: &Url) -> Admin {
 }
 
 fn admin_url(broker: &Url) -> Url {
-    let text = std::env::var("TEST_AMQP_ADMIN_URL")
-        .unwrap_or_else(|_| format!("http://{}:15672", broker.host_str().unwrap_or("127.0.0.1")));
+    let text = variable("TEST_AMQP_ADMIN_URL")
+        .unwrap_or_else(|| format!("http://{}:15672", broker.host_str().unwrap_or("127.0.0.1")));
     let mut url: Url = match text.parse() {
         Ok(url) => url,
         Err(error) => panic!("TEST_AMQP_ADMIN_URL is not a URL: {error}"),

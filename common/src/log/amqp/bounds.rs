@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, LongString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -19,8 +19,6 @@ use crate::log::{Bounds, LogError};
 const EMPTY_AFTER: Duration = Duration::from_secs(1);
 /// The same for one that does not say.
 const SURELY_EMPTY_AFTER: Duration = Duration::from_secs(5);
-/// The last chunk comes in one piece; after so long nothing more of it comes.
-const QUIET: Duration = Duration::from_millis(250);
 /// Under constant appends the tail never comes to rest.
 const CHASE: Duration = Duration::from_secs(5);
 const RPC_TIMEOUT: Duration = Duration::from_secs(15);
@@ -30,8 +28,7 @@ const MAX_PARTITIONS: u32 = 1_024;
 
 /// One stream, attached to.
 pub(super) struct Attached {
-    /// Keeps the channel open.
-    pub(super) _channel: Channel,
+    pub(super) channel: Channel,
     pub(super) consumer: Consumer,
 }
 
@@ -54,7 +51,7 @@ pub(super) async fn attach(
             .await
     };
     match timeout(RPC_TIMEOUT, attaching).await {
-        Ok(consumer) => Ok(Attached { consumer: consumer.map_err(failed)?, _channel: channel }),
+        Ok(consumer) => Ok(Attached { consumer: consumer.map_err(failed)?, channel }),
         Err(_) => Err(error::late(address, &format!("open the {what}")).into()),
     }
 }
@@ -150,6 +147,9 @@ fn silent(address: &str, partition: u32) -> LogError {
 }
 
 /// The offset after the last one, reading from the last chunk to its end.
+///
+/// A channel of the broker does one thing after the other, and delivers all there is (as far as acks allow) in one
+/// go. So what comes after an ack comes before the answer to the next call, and where nothing comes is the end.
 async fn end_of(
     address: &str,
     connection: &Connection,
@@ -158,18 +158,36 @@ async fn end_of(
 ) -> Result<Option<u64>, LogError> {
     let Some(mut last) = first_offset(address, connection, partition, tail).await? else { return Ok(None) };
     let until = Instant::now() + CHASE;
-    while let Ok(item) = timeout_at(until.min(Instant::now() + QUIET), tail.consumer.next()).await {
-        let delivery = delivered(address, partition, item)?;
+    while Instant::now() < until {
+        answer(address, partition, tail).await?;
+        let Some(delivery) = newest(address, partition, tail)? else { break };
         last = offset_of(&delivery).ok_or_else(|| not_a_stream(address, partition))?;
-        // Without an ack the broker sends no more than the prefetch.
         acknowledge(address, partition, &delivery).await?;
     }
     Ok(Some(last + 1))
 }
 
+/// The last of the deliveries that have come.
+fn newest(address: &str, partition: u32, tail: &mut Attached) -> Result<Option<Delivery>, LogError> {
+    let mut newest = None;
+    while let Some(item) = tail.consumer.next().now_or_never() {
+        newest = Some(delivered(address, partition, item)?);
+    }
+    Ok(newest)
+}
+
+/// Asks for any answer at all.
+async fn answer(address: &str, partition: u32, tail: &Attached) -> Result<(), LogError> {
+    let what = format!("stream {}", stream(partition));
+    match timeout(RPC_TIMEOUT, tail.channel.basic_qos(PREFETCH, BasicQosOptions::default())).await {
+        Ok(done) => done.map_err(|e| error::operating(address, &what, &format!("read the {what}"), &e)),
+        Err(_) => Err(error::late(address, "answer").into()),
+    }
+}
+
 async fn acknowledge(address: &str, partition: u32, delivery: &Delivery) -> Result<(), LogError> {
     let what = format!("stream {}", stream(partition));
-    let options = lapin::options::BasicAckOptions { multiple: true };
+    let options = BasicAckOptions { multiple: true };
     match timeout(RPC_TIMEOUT, delivery.ack(options)).await {
         Ok(done) => done.map(|_| ()).map_err(|e| error::operating(address, &what, "ack", &e)),
         Err(_) => Err(error::late(address, "take an ack").into()),

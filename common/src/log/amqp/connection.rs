@@ -22,6 +22,7 @@ const REPLY_SUCCESS: u16 = 200;
 
 /// Makes connections to one broker.
 pub(super) struct Connector {
+    url: ServerUrl,
     address: String,
     uri: AMQPUri,
     tls: Option<RustlsConnector>,
@@ -37,7 +38,7 @@ impl Connector {
             BackendError::plain(Trouble::Refused, &address, message)
         })?;
         let tls = url.is_tls().then(|| tls_connector(tls, &address)).transpose()?;
-        Ok(Self { address, uri, tls, name: name.to_owned() })
+        Ok(Self { url: url.clone(), address, uri, tls, name: name.to_owned() })
     }
 
     /// The address to show.
@@ -72,7 +73,7 @@ impl Connector {
     }
 
     fn failed(&self, error: &lapin::Error) -> BackendError {
-        error::connecting(&self.address, &self.uri.vhost, error)
+        error::connecting(&self.url, &self.uri.vhost, error)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use lapin::ErrorKind;
 
-use crate::backend::{BackendError, Trouble};
+use crate::backend::{BackendError, ServerUrl, Trouble};
 use crate::log::LogError;
 
 const ACCESS_REFUSED: u16 = 403;
@@ -31,31 +31,46 @@ fn without_user(text: &str) -> &str {
     [" for user ", " by user ", " user '"].iter().fold(text, |text, mark| text.split(mark).next().unwrap_or(text))
 }
 
-/// The number the broker closed the channel or the connection with.
-fn reply_code(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(said) => Some(said.get_id()),
-        _ => None,
-    }
+/// What a broker says of things that are there and not up: while it starts, or while a node of its cluster is down.
+const NOT_UP: [&str; 4] = ["does not have a running", "down or inaccessible", "is stopped by supervisor", "' is down"];
+
+/// The number the broker closed with, where it says what the error means.
+fn telling_code(error: &lapin::Error) -> Option<u16> {
+    let ErrorKind::ProtocolError(said) = error.kind() else { return None };
+    let text = said.get_message().to_string();
+    (!NOT_UP.iter().any(|mark| text.contains(mark))).then(|| said.get_id())
 }
 
 /// An error while connecting.
-pub(super) fn connecting(address: &str, vhost: &str, error: &lapin::Error) -> BackendError {
-    let (trouble, message) = match reply_code(error) {
+pub(super) fn connecting(address: &ServerUrl, vhost: &str, error: &lapin::Error) -> BackendError {
+    let (trouble, message) = match telling_code(error) {
         Some(ACCESS_REFUSED) => (Trouble::Refused, "RabbitMQ refused the user or password; check the URL".to_owned()),
         Some(NOT_ALLOWED) => (
             Trouble::Refused,
             format!("RabbitMQ has no vhost `{vhost}`, or this user may not use it; check the path of the URL"),
         ),
+        _ if address.is_tls() && was_cut(error) => (Trouble::Unavailable, CUT_UNDER_TLS.to_owned()),
         _ => transport(error),
     };
     BackendError::new(trouble, address, message, Cause::of(error))
 }
 
+/// A server that refuses a client's certificate says so, and its word may be lost with the connection.
+const CUT_UNDER_TLS: &str = "the connection was cut; where that is so from the start, the server may want a client \
+                             certificate of a CA it knows";
+
+fn was_cut(error: &lapin::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        ErrorKind::IOError(error) => matches!(error.kind(), ConnectionAborted | ConnectionReset | UnexpectedEof),
+        _ => false,
+    }
+}
+
 /// An error while doing something (`doing`: "read the stream …") with something (`what`: "the stream …").
 pub(super) fn operating(address: &str, what: &str, doing: &str, error: &lapin::Error) -> LogError {
     let (log, what) = (address.to_owned(), what.to_owned());
-    match reply_code(error) {
+    match telling_code(error) {
         Some(NOT_FOUND) => LogError::Missing { log, what },
         Some(PRECONDITION_FAILED) => LogError::Mismatch { log, what, difference: difference(&Cause::of(error).0) },
         Some(ACCESS_REFUSED) => {

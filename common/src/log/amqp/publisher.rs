@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::backoff::Backoff;
 use super::connection::{self, Connector};
 use super::error;
+use super::names::EXCHANGE;
 use super::topology::open_channel;
 use crate::backend::{BackendError, Trouble};
 use crate::log::LogError;
@@ -250,7 +251,7 @@ impl Owner {
                 let message = "RabbitMQ was not asked for confirms";
                 Err(BackendError::plain(Trouble::Unavailable, address, message).into())
             }
-            Err(error) => Err(error::operating(address, "the exchange", "publish", &error)),
+            Err(error) => Err(error::operating(address, &format!("exchange {EXCHANGE}"), "publish events", &error)),
         }
     }
 

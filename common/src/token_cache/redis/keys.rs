@@ -21,4 +21,9 @@ impl Keys {
     pub(super) fn blob(&self, key: &CacheKey) -> String {
         format!("{}{key}", self.instance_name)
     }
+
+    /// Who refreshes the blob just now.
+    pub(super) fn refresh_lock(&self, key: &CacheKey) -> String {
+        format!("{}.refresh:{key}", self.outbox)
+    }
 }

@@ -5,6 +5,7 @@
 //! | instance name, cache key | by [`Layout`] | one blob | its expiry, or none |
 //! | instance name, `outbox` | stream, consumer group `relay` | the events; field `e` is the draft JSON | none; trimmed |
 //! | instance name, `outbox.refused` | stream | what stood in the outbox and is no event | none |
+//! | instance name, `outbox.refresh:`, cache key | string | who refreshes the blob just now | its time |
 //!
 //! **A write is one Lua script**: it compares, writes the blob and appends the event, so whatever of a write Redis
 //! keeps or loses, it keeps or loses both. The id of an outbox entry is `{microseconds}-0` by Redis' own clock, and
@@ -26,6 +27,7 @@ mod housekeeping;
 mod keys;
 mod layout;
 mod outbox;
+mod refresh_lock;
 mod script;
 
 use std::sync::Arc;
@@ -76,6 +78,7 @@ struct Shared {
     layout: Layout,
     blobs: BlobScripts,
     outbox: OutboxScripts,
+    release_refresh: Script,
     blocking: BlockingConnections,
     /// When abandoned entries are looked for next, in milliseconds since the cache was opened.
     next_claim: AtomicU64,
@@ -94,6 +97,7 @@ impl RedisTokenCache {
             layout: options.layout,
             blobs: BlobScripts::new(options.layout),
             outbox: OutboxScripts::new(),
+            release_refresh: Script::new(&[refresh_lock::RELEASE]),
             blocking: BlockingConnections::new(pool.clone()),
             next_claim: AtomicU64::new(0),
             opened: std::time::Instant::now(),

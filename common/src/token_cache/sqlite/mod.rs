@@ -6,6 +6,7 @@
 //! | `token_outbox` | the events not yet forgotten, by their time in microseconds |
 //! | `token_outbox_clock` | the time of the newest event, also when the event is forgotten |
 //! | `token_outbox_refused` | what stood in the outbox and is no event |
+//! | `token_refresh_lock` | who refreshes a blob just now, and until when |
 //!
 //! All times are microseconds since the Unix epoch. A blob and its event are written in one transaction that holds
 //! SQLite's write lock from the start, so events get their times in the order of the commits.
@@ -13,6 +14,7 @@
 mod blobs;
 mod clock;
 mod outbox;
+mod refresh_lock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +49,11 @@ CREATE TABLE IF NOT EXISTS token_outbox_refused (
     time_us INTEGER PRIMARY KEY,
     draft BLOB NOT NULL,
     reason TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS token_refresh_lock (
+    cache_key TEXT PRIMARY KEY,
+    permit TEXT NOT NULL,
+    until_us INTEGER NOT NULL
 ) STRICT;
 ";
 

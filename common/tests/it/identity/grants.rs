@@ -5,16 +5,16 @@ use std::time::Duration;
 use common::account::CacheKey;
 use common::event::FailureReason;
 use common::identity::{
-    AssertionAlgorithm, CertificateError, ClientCertificate, Credential, GrantError, OnBehalfOfSession, Scopes,
-    assertion_hash,
+    AssertionAlgorithm, CertificateError, ClientCertificate, Credential, GrantError, IdentityClient, OnBehalfOfSession,
+    TokenResponse, UnusableAnswer, assertion_cache_key,
 };
-use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
+use testkit::certificates::CertificateAuthority;
 use testkit::identity_provider::{AssertionKey, Client, Options, Rotation, User};
 
-use super::{ADA, CLIENT, HOME, OTHER, client, discover, provider, settings, sign_in, tenant};
+use super::{ADA, CLIENT, HOME, OTHER, client, discover, provider, scopes, settings, sign_in, tenant};
 
-fn scopes(text: &str) -> Scopes {
-    text.parse().unwrap()
+async fn refresh(client: &IdentityClient, tokens: &TokenResponse, scope: &str) -> Result<TokenResponse, GrantError> {
+    client.refresh(tokens.refresh_token.as_ref().unwrap(), &tokens.home_account_id, &scopes(scope)).await
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn a_refresh_brings_a_new_access_token_of_the_same_account() {
     for _ in 0..3 {
         provider.advance(Duration::from_secs(3600));
         let old = tokens.access_token.clone();
-        tokens = client.refresh(tokens.refresh_token.as_ref().unwrap(), &scopes("Mail.Read")).await.unwrap();
+        tokens = refresh(&client, &tokens, "Mail.Read").await.unwrap();
         assert!(provider.validate(old.expose()).is_none());
         let live = provider.validate(tokens.access_token.expose()).unwrap();
         assert_eq!((live.username.as_deref(), live.permissions.as_str()), (Some(ADA), "Mail.Read"));
@@ -38,9 +38,9 @@ async fn a_refresh_brings_a_new_access_token_of_the_same_account() {
 async fn a_refresh_in_another_tenant_brings_a_guest_s_token() {
     let provider = provider(Options::default()).await;
     let client = client(&provider, "common").await;
-    let refresh_token = sign_in(&client, ADA).await.tokens.refresh_token.unwrap();
-    let home = client.in_tenant(&tenant(HOME)).refresh(&refresh_token, &scopes("User.Read")).await.unwrap();
-    let guest = client.in_tenant(&tenant(OTHER)).refresh(&refresh_token, &scopes("User.Read")).await.unwrap();
+    let tokens = sign_in(&client, ADA).await.tokens;
+    let home = refresh(&client.in_tenant(&tenant(HOME)), &tokens, "User.Read").await.unwrap();
+    let guest = refresh(&client.in_tenant(&tenant(OTHER)), &tokens, "User.Read").await.unwrap();
     assert_eq!((home.realm.as_str(), guest.realm.as_str()), (HOME, OTHER));
     assert_eq!(home.home_account_id, guest.home_account_id);
     assert_eq!(provider.validate(guest.access_token.expose()).unwrap().tenant_id, OTHER);
@@ -57,7 +57,7 @@ async fn an_api_gets_tokens_on_behalf_of_its_caller() {
     let session = OnBehalfOfSession::Assertion;
     let tokens = client.on_behalf_of(&assertion, &scopes("Mail.Read"), &session).await.unwrap();
     assert_eq!(provider.validate(tokens.access_token.expose()).unwrap().permissions, "Mail.Read");
-    assert_eq!(tokens.assertion_hash.as_deref(), Some(assertion_hash(&assertion).as_str()));
+    assert_eq!(tokens.assertion_hash.as_deref(), Some(assertion_cache_key(&assertion).as_str()));
     assert!(tokens.refresh_token.is_some());
 
     let session = OnBehalfOfSession::LongRunning(CacheKey::new("night-job-7").unwrap());
@@ -66,19 +66,20 @@ async fn an_api_gets_tokens_on_behalf_of_its_caller() {
 }
 
 #[test]
-fn an_assertion_hash_is_unpadded_base64url_of_the_sha_256() {
+fn the_cache_key_of_an_assertion_is_unpadded_base64url_of_the_sha_256() {
     // printf token | openssl dgst -sha256 -binary | basenc --base64url
-    let hash = assertion_hash(&"token".to_owned().into());
-    assert_eq!(hash, "PEaenWxYddN6Q_NT1PiOYfz4EsZu7jRXRlpAsNpBU-A");
+    let key = assertion_cache_key(&"token".to_owned().into());
+    assert_eq!(key.as_str(), "PEaenWxYddN6Q_NT1PiOYfz4EsZu7jRXRlpAsNpBU-A");
 }
 
 #[tokio::test]
 async fn a_certificate_proves_the_client_by_either_algorithm() {
     let provider = provider(Options::default()).await;
-    let (certificate, key) = certificate();
-    let registered = Client::public(CLIENT).key(AssertionKey::from_pem(&certificate).unwrap());
-    provider.register_client(registered);
-    let own = ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+    let authority = CertificateAuthority::new();
+    let files = authority.app("app.example");
+    let public = std::fs::read_to_string(&files.certificate).unwrap();
+    provider.register_client(Client::public(CLIENT).key(AssertionKey::from_pem(&public).unwrap()));
+    let own = ClientCertificate::from_files(&files.certificate, &files.key).unwrap();
     for credential in
         [own.clone(), own.clone().signing_by(AssertionAlgorithm::Rs256), own.signing_by(AssertionAlgorithm::Ps256)]
     {
@@ -86,20 +87,24 @@ async fn a_certificate_proves_the_client_by_either_algorithm() {
         settings.credential = Credential::Certificate(credential);
         let client = discover(&provider, settings).await;
         let tokens = sign_in(&client, ADA).await.tokens;
-        client.refresh(tokens.refresh_token.as_ref().unwrap(), &scopes("User.Read")).await.unwrap();
+        refresh(&client, &tokens, "User.Read").await.unwrap();
     }
 }
 
 #[test]
 fn a_key_that_is_not_the_certificate_s_is_refused() {
-    let (certificate, key) = certificate();
-    let (other, _) = self::certificate();
+    let authority = CertificateAuthority::new();
+    let pem = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let (files, others) = (authority.app("app.example"), authority.app("other.example"));
+    let (certificate, key, other) = (pem(&files.certificate), pem(&files.key), pem(&others.certificate));
+    let elliptic = pem(&authority.server().key);
     let read = |certificate: &str, key: &str| ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes());
     assert!(read(&certificate, &key).is_ok());
     assert!(read(&format!("{key}{certificate}"), &format!("{certificate}{key}")).is_ok());
     assert!(matches!(read(&other, &key), Err(CertificateError::OtherKey)));
     assert!(matches!(read(&key, &key), Err(CertificateError::NoCertificate)));
     assert!(matches!(read(&certificate, &certificate), Err(CertificateError::NoKey)));
+    assert!(matches!(read(&certificate, &elliptic), Err(CertificateError::KeyRefused)));
     let missing = std::path::Path::new("no-such-file.pem");
     assert!(matches!(ClientCertificate::from_files(missing, missing), Err(CertificateError::File { .. })));
 }
@@ -107,22 +112,22 @@ fn a_key_that_is_not_the_certificate_s_is_refused() {
 #[tokio::test]
 async fn a_wrong_secret_is_the_client_s_own_fault_and_not_the_user_s() {
     let provider = provider(Options::default()).await;
-    let refresh_token = sign_in(&client(&provider, HOME).await, ADA).await.tokens.refresh_token.unwrap();
+    let tokens = sign_in(&client(&provider, HOME).await, ADA).await.tokens;
     let mut settings = settings(&provider, HOME);
     settings.credential = Credential::ClientSecret("marker-wrong-secret".to_owned().into());
     let client = discover(&provider, settings).await;
-    let error = client.refresh(&refresh_token, &scopes("User.Read")).await.unwrap_err();
+    let error = refresh(&client, &tokens, "User.Read").await.unwrap_err();
     assert!(matches!(error, GrantError::Refused { .. }), "{error:?}");
     assert_eq!(error.reason(), FailureReason::IdentityProviderUnavailable);
     assert!(error.to_string().contains("client secret") && error.to_string().contains("AADSTS7000215"), "{error}");
 }
 
-/// A self-signed certificate with an RSA key, in PEM.
-fn certificate() -> (String, String) {
-    let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
-    let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
-    let pair = rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(&pem, &rcgen::PKCS_RSA_SHA256).unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["app.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
-    (certificate.pem(), pem.to_string())
+#[tokio::test]
+async fn tokens_of_another_account_than_the_one_asked_for_are_refused() {
+    let provider = provider(Options::default()).await;
+    let client = client(&provider, HOME).await;
+    let mut tokens = sign_in(&client, ADA).await.tokens;
+    tokens.home_account_id = "another.account".parse().unwrap();
+    let error = refresh(&client, &tokens, "User.Read").await.unwrap_err();
+    assert!(matches!(error, GrantError::Unusable(UnusableAnswer::OtherAccount)), "{error:?}");
 }

@@ -1,14 +1,21 @@
 //! The identity client against the development identity provider and against answers made up for it.
 
+mod discovery;
+mod generic;
 mod grants;
+mod rig;
+mod scripted;
+mod secrecy;
 mod sign_in;
+mod silent;
+mod silent_faults;
 
 use std::sync::Arc;
 
 use common::account::{ClientId, TenantId};
 use common::identity::{
     AuthorizationOptions, AuthorizationResponse, Clock, Credential, IdentityClient, PendingSignIn, ProviderSettings,
-    SignInError, SignedIn,
+    Scopes, SignInError, SignedIn,
 };
 use jiff::Timestamp;
 use testkit::identity_provider::{Client, IdentityProvider, Options, User};
@@ -50,6 +57,10 @@ pub(crate) async fn client(provider: &Arc<IdentityProvider>, tenant: &str) -> Id
 
 pub(crate) async fn discover(provider: &Arc<IdentityProvider>, settings: ProviderSettings) -> IdentityClient {
     IdentityClient::discover_at(settings, clock_of(provider)).await.unwrap()
+}
+
+pub(crate) fn scopes(text: &str) -> Scopes {
+    text.parse().unwrap()
 }
 
 pub(crate) fn tenant(id: &str) -> TenantId {

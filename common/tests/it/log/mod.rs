@@ -1,4 +1,5 @@
 //! The log on both of its backends.
 
+mod faults;
 mod rabbitmq;
 mod sqlite;

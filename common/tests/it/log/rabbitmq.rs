@@ -1,17 +1,30 @@
 //! The log on RabbitMQ, in a vhost of each test's own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use common::log::{ActivityLog, DeadLetters, RabbitMqLog, RabbitMqOptions, TopologyOptions};
-use lapin::options::BasicPublishOptions;
-use lapin::{BasicProperties, Connection, ConnectionProperties};
-use testkit::conformance::log::{self, LogUnderTest};
+use common::backend::Trouble;
+use common::event::{ContractError, Refused};
+use common::log::{
+    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LogError, LogReader, Position,
+    RabbitMqLog, RabbitMqOptions, TopologyOptions,
+};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use testkit::conformance::log::{self, LogUnderTest, sample_events};
+use testkit::fault_proxy::{FaultProxy, ProxyMode};
 use testkit::servers::Vhost;
+use testkit::wait_until;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct OnRabbitMq {
     log: RabbitMqLog,
-    vhost: Vhost,
+    foreign: Foreign,
 }
 
 #[async_trait]
@@ -26,28 +39,45 @@ impl LogUnderTest for OnRabbitMq {
 
     async fn append_raw(&self, partition: u32, content_type: &'static str, body: &[u8]) {
         let properties = BasicProperties::default().with_content_type(content_type.into());
-        publish(&self.vhost.amqp_url(), &partition.to_string(), body, properties).await;
+        self.foreign.publish("tokencache.activity", &partition.to_string(), body, properties).await;
     }
 }
 
-/// Publishes as another program would, and awaits the confirm.
-async fn publish(url: &str, routing_key: &str, body: &[u8], properties: BasicProperties) {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    channel.confirm_select(Default::default()).await.unwrap();
-    #[expect(clippy::disallowed_methods, reason = "this stands for another program")]
-    let confirm = channel
-        .basic_publish(
-            "tokencache.activity".into(),
-            routing_key.into(),
-            BasicPublishOptions::default(),
-            body,
-            properties,
-        )
-        .await
-        .unwrap();
-    assert!(confirm.await.unwrap().is_ack());
-    connection.close(200, "bye".into()).await.unwrap();
+/// Another program.
+struct Foreign {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Foreign {
+    async fn connect(vhost: &Vhost) -> Self {
+        let connection = Connection::connect(&vhost.amqp_url(), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        Self { channel, _connection: connection }
+    }
+
+    /// Publishes and awaits the confirm.
+    async fn publish(&self, exchange: &str, routing_key: &str, body: &[u8], properties: BasicProperties) {
+        let options = BasicPublishOptions::default();
+        #[expect(clippy::disallowed_methods, reason = "this stands for another program")]
+        let publishing = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
+        assert!(publishing.await.unwrap().await.unwrap().is_ack());
+    }
+
+    async fn declare_queue(&self, name: &str, arguments: FieldTable) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(name.into(), options, arguments).await.unwrap();
+    }
+
+    async fn delete_queue(&self, name: &str) {
+        self.channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+
+    async fn messages(&self, name: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(name.into(), options, FieldTable::default()).await.unwrap().message_count()
+    }
 }
 
 fn options(url: &str, partitions: u32) -> RabbitMqOptions {
@@ -65,7 +95,197 @@ async fn declared(url: &str, partitions: u32) -> RabbitMqLog {
 async fn the_log_on_rabbitmq_conforms() {
     let vhost = Vhost::fresh().await;
     let log = declared(&vhost.amqp_url(), log::PARTITIONS).await;
-    let subject = OnRabbitMq { log, vhost };
+    let subject = OnRabbitMq { log, foreign: Foreign::connect(&vhost).await };
     log::run_all(&subject).await;
     subject.log.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_used_is_said_in_one_line_without_the_password() {
+    let shared = testkit::servers::amqp_url().await;
+    let [mut wrong_password, mut wrong_vhost, mut nobody] = [shared.clone(), shared.clone(), shared];
+    wrong_password.set_password(Some("s3cret")).unwrap();
+    wrong_vhost.set_path("nowhere");
+    nobody.set_port(Some(1)).unwrap();
+    let expected = [
+        (wrong_password, Trouble::Refused, "refused the user or password"),
+        (wrong_vhost, Trouble::Refused, "no vhost `nowhere`"),
+        (nobody, Trouble::Unavailable, "nothing answers there"),
+    ];
+    for (url, trouble, text) in expected {
+        let user = format!("'{}'", url.username());
+        let log = RabbitMqLog::connect(&options(url.as_str(), 1)).unwrap();
+        let failures =
+            [log.append(0, &sample_events(1)).await.unwrap_err().to_string(), chain(&log.declare().await.unwrap_err())];
+        for failure in failures {
+            assert!(failure.contains(text), "{failure}");
+            assert!(!failure.contains("s3cret") && !failure.contains(&user), "{failure}");
+        }
+        let Err(LogError::Backend(error)) = log.partitions().await else { panic!("a server that cannot be used") };
+        assert_eq!(error.trouble, trouble);
+    }
+}
+
+#[tokio::test]
+async fn a_topology_that_is_missing_or_of_another_kind_is_said_so() {
+    let vhost = Vhost::fresh().await;
+    let log = RabbitMqLog::connect(&options(&vhost.amqp_url(), 1)).unwrap();
+    let missing = |error: &LogError| matches!(error, LogError::Missing { .. });
+    assert!(missing(&log.partitions().await.unwrap_err()));
+    assert!(missing(&log.bounds(0).await.unwrap_err()));
+    assert!(missing(&log.read(0, Position::First).await.err().unwrap()));
+    let append = log.append(0, &sample_events(1)).await.unwrap_err();
+    assert!(append.to_string().contains("exchange tokencache.activity is not declared"), "{append}");
+    let park = log.park(&[letter(0)]).await.unwrap_err();
+    assert!(park.to_string().contains("tokencache.activity.dead is not declared"), "{park}");
+
+    let other = Foreign::connect(&vhost).await;
+    let full = [
+        ("x-max-length".into(), AMQPValue::LongLongInt(1)),
+        ("x-overflow".into(), AMQPValue::LongString("reject-publish".into())),
+    ];
+    other.declare_queue("tokencache.activity.dead", BTreeMap::from(full).into()).await;
+    let letters: Vec<DeadLetter> = (0..5).map(letter).collect();
+    let park = log.park(&letters).await.unwrap_err();
+    assert!(matches!(park, DeadLetterError::Nacked), "a full queue takes no letter: {park}");
+    other.delete_queue("tokencache.activity.dead").await;
+
+    other.declare_queue("tokencache.activity-0", FieldTable::default()).await;
+    let mismatch = log.declare().await.unwrap_err();
+    assert!(matches!(&mismatch, LogError::Mismatch { what, .. } if what == "queue tokencache.activity-0"));
+    let text = mismatch.to_string();
+    assert!(text.contains("x-queue-type") && text.contains("delete it or use another vhost"), "{text}");
+    other.publish("", "tokencache.activity-0", b"precious", BasicProperties::default()).await;
+    let error = first_error(&log, Position::First).await;
+    assert!(matches!(&error, LogError::Mismatch { .. }) && error.to_string().contains("delete it"), "{error}");
+    wait_until(PATIENCE, async || other.messages("tokencache.activity-0").await == 1).await;
+}
+
+#[tokio::test]
+async fn declaring_again_changes_nothing_and_adds_partitions() {
+    let vhost = Vhost::fresh().await;
+    let one = declared(&vhost.amqp_url(), 1).await;
+    one.append(0, &sample_events(1)).await.unwrap();
+    let three = declared(&vhost.amqp_url(), 3).await;
+    three.declare().await.unwrap();
+    assert_eq!(one.partitions().await.unwrap(), 3, "those that were added are seen");
+    one.append(2, &sample_events(1)).await.unwrap();
+    assert_eq!(one.bounds(0).await.unwrap(), Bounds { first: 0, next: 1 });
+
+    let foreign = Foreign::connect(&vhost).await;
+    foreign.publish("tokencache.activity", "99", b"{}", BasicProperties::default()).await;
+    let state = one.inspect().await.unwrap();
+    assert!(state.is_complete(), "{state:?}");
+    assert_eq!((state.partitions, state.dead_letters, state.unrouted), (3, Some(0), Some(1)));
+
+    let mut other_age = options(&vhost.amqp_url(), 1);
+    other_age.topology.max_age = Some("7D".parse().unwrap());
+    let error = RabbitMqLog::connect(&other_age).unwrap().declare().await.unwrap_err().to_string();
+    assert!(error.contains("x-max-age") && error.contains("with the setting it has"), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_or_made_anew_is_a_gap_and_never_a_silent_skip() {
+    let vhost = Vhost::fresh().await;
+    let log = RabbitMqLog::connect(&options(&vhost.amqp_url(), 1)).unwrap();
+    let foreign = Foreign::connect(&vhost).await;
+    let small = |name: &str, bytes: i64| (name.into(), AMQPValue::LongLongInt(bytes));
+    let arguments: BTreeMap<_, _> = [
+        ("x-queue-type".into(), AMQPValue::LongString("stream".into())),
+        small("x-max-length-bytes", 40_000),
+        small("x-stream-max-segment-size-bytes", 20_000),
+    ]
+    .into();
+    foreign.declare_queue("tokencache.activity-0", arguments.clone().into()).await;
+    let first = async || log.bounds(0).await.unwrap().first;
+    foreign.publish("", "tokencache.activity-0", b"the first of all", BasicProperties::default()).await;
+    let mut behind = log.read(0, Position::First).await.unwrap();
+    assert_eq!(behind.next(1, PATIENCE).await.unwrap()[0].offset, 0);
+    wait_until(PATIENCE, async || {
+        foreign.publish("", "tokencache.activity-0", &[b'x'; 15_000], BasicProperties::default()).await;
+        first().await > 2
+    })
+    .await;
+    let gap = |error: &LogError, offset: u64| matches!(error, LogError::Gap { asked, first, .. } if *asked == offset && *first > offset);
+    let cut = first_error(&log, Position::Offset(1)).await;
+    assert!(gap(&cut, 1), "{cut}");
+    let cut = first_error(&log, Position::Offset(0)).await;
+    assert!(gap(&cut, 0), "{cut}");
+    let from = first().await;
+    let mut kept = log.read(0, Position::Offset(from)).await.unwrap();
+    assert_eq!(kept.next(1, PATIENCE).await.unwrap()[0].offset, from, "the first one that is kept can be had");
+
+    foreign.delete_queue("tokencache.activity-0").await;
+    let ended = its_end(&mut *kept).await;
+    assert!(ended.is_transient(), "a stream that went away is an error of its reader: {ended}");
+    foreign.declare_queue("tokencache.activity-0", arguments.into()).await;
+    foreign.publish("", "tokencache.activity-0", b"the first again", BasicProperties::default()).await;
+    let anew = first_error(&log, Position::Offset(from)).await;
+    assert!(matches!(anew, LogError::Gap { first: 0, next: 1, .. }), "{anew}");
+}
+
+#[tokio::test]
+async fn dead_letters_survive_many_looks_and_keep_their_order() {
+    let vhost = Vhost::fresh().await;
+    let log = declared(&vhost.amqp_url(), 1).await;
+    let letters: Vec<DeadLetter> = (0..250).map(letter).collect();
+    log.park(&letters).await.unwrap();
+    for _ in 0..25 {
+        let ids: Vec<String> = log.peek(3).await.unwrap().into_iter().map(|letter| letter.id).collect();
+        assert_eq!(ids, ["0-0", "0-1", "0-2"]);
+    }
+    let ids: Vec<String> = log.peek(1_000).await.unwrap().into_iter().map(|letter| letter.id).collect();
+    assert_eq!(ids, letters.iter().map(DeadLetter::id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_noticed_and_appends_go_on_after_it() {
+    let vhost = Vhost::fresh().await;
+    declared(&vhost.amqp_url(), 1).await;
+    let broker: url::Url = vhost.amqp_url().parse().unwrap();
+    let target = format!("{}:{}", broker.host_str().unwrap(), broker.port().unwrap_or(5672));
+    let mut proxy = FaultProxy::start(&target).await;
+    let url = format!("{}?heartbeat=1", proxy.in_front_of(&vhost.amqp_url()));
+    let log = RabbitMqLog::connect(&options(&url, 1)).unwrap();
+    log.append(0, &sample_events(1)).await.unwrap();
+    let mut reader = log.read(0, Position::First).await.unwrap();
+    assert_eq!(reader.next(10, PATIENCE).await.unwrap().len(), 1);
+
+    proxy.set(ProxyMode::Stall).await;
+    let append = log.append(0, &sample_events(1)).await.unwrap_err();
+    assert!(matches!(&append, AppendError::Log(error) if error.is_transient()), "{append}");
+    assert!(reader.next(1, PATIENCE).await.unwrap_err().is_transient());
+    proxy.set(ProxyMode::Pass).await;
+    wait_until(PATIENCE, async || log.append(0, &sample_events(1)).await.is_ok()).await;
+    let mut again = log.read(0, Position::Offset(1)).await.unwrap();
+    assert_eq!(again.next(1, PATIENCE).await.unwrap()[0].offset, 1, "reading goes on where it was");
+}
+
+pub(super) fn letter(offset: u64) -> DeadLetter {
+    let error = ContractError::NotJson { line: 1, column: 2 };
+    DeadLetter { partition: 0, offset, refused: Refused { index: None, error, raw: b"poison".to_vec() } }
+}
+
+async fn first_error(log: &RabbitMqLog, position: Position) -> LogError {
+    match log.read(0, position).await {
+        Err(error) => error,
+        Ok(mut reader) => reader.next(1, PATIENCE).await.unwrap_err(),
+    }
+}
+
+/// Reads on until there is an error.
+async fn its_end(reader: &mut dyn LogReader) -> LogError {
+    let reading = async {
+        loop {
+            if let Err(error) = reader.next(100, PATIENCE).await {
+                return error;
+            }
+        }
+    };
+    timeout(PATIENCE, reading).await.unwrap()
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
