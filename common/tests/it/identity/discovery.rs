@@ -73,6 +73,7 @@ async fn at_microsoft_s_the_issuer_has_to_be_of_the_tenant_and_the_cloud() {
         (format!("{base}/contoso.com/v2.0"), format!("{base}/contoso.com/v2.0"), false),
         (format!("{base}/common/v2.0"), format!("{base}/{{tenantid}}/v2.0"), true),
         (format!("{base}/common/v2.0"), format!("{base}/{HOME}/v2.0"), false),
+        (base.clone(), format!("{base}/{HOME}/v2.0"), false),
     ] {
         provider.amend(&json!({"issuer": issuer}));
         settings.authority = authority.parse().unwrap();
