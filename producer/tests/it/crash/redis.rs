@@ -18,6 +18,9 @@ use crate::rig::PATIENCE;
 
 const OUTBOX: &str = "tokencache:outbox";
 
+/// The id of an outbox entry, and its fields.
+type Entry = (String, Vec<(String, Vec<u8>)>);
+
 fn ask<T: redis::FromRedisValue>(redis: &PrivateRedis, words: &[&str]) -> T {
     redis.command(words).unwrap()
 }
@@ -25,7 +28,7 @@ fn ask<T: redis::FromRedisValue>(redis: &PrivateRedis, words: &[&str]) -> T {
 fn held(redis: &PrivateRedis) -> Held {
     let keys: Vec<String> = ask(redis, &["KEYS", "tokencache:*"]);
     let blobs = keys.iter().filter(|key| *key != OUTBOX).map(|key| key.replacen("tokencache:", "", 1)).collect();
-    let entries: Vec<(String, Vec<(String, Vec<u8>)>)> = ask(redis, &["XRANGE", OUTBOX, "-", "+"]);
+    let entries: Vec<Entry> = ask(redis, &["XRANGE", OUTBOX, "-", "+"]);
     let events = entries.iter().map(|(_, fields)| Held::subject(&fields[0].1)).collect();
     Held { blobs, events }
 }
