@@ -208,7 +208,7 @@ impl UsernameSettings {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory as _, Parser};
 
     use super::*;
 
@@ -216,6 +216,20 @@ mod tests {
     struct Program {
         #[command(flatten)]
         connections: Connections,
+        #[command(flatten)]
+        _usernames: UsernameSettings,
+        #[command(flatten)]
+        _logs: crate::telemetry::LogSettings,
+    }
+
+    #[test]
+    fn every_setting_stands_in_the_readmes_table() {
+        let table = include_str!("../../../README.md");
+        for setting in Program::command().get_arguments().filter(|setting| setting.get_env().is_some()) {
+            let flag = setting.get_long().unwrap();
+            let variable = setting.get_env().unwrap().to_str().unwrap();
+            assert!(table.contains(&format!("| `--{flag}` | `{variable}` |")), "--{flag} ({variable})");
+        }
     }
 
     fn given(flags: &[&str]) -> Connections {
