@@ -47,7 +47,7 @@ pub struct TokenCache {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The settings do not fit.
-    #[error(transparent)]
+    #[error("{0}")]
     Settings(#[from] SettingsError),
     /// See [`BackendError`].
     #[error(transparent)]

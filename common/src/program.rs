@@ -33,7 +33,8 @@ pub fn exit_code(result: Result<Outcome, &(dyn Error + 'static)>) -> ExitCode {
     }
 }
 
-fn one_line(error: &(dyn Error + 'static)) -> String {
+/// An error with its causes, in one line.
+pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
         let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -102,6 +103,17 @@ mod tests {
     #[test]
     fn an_error_is_one_line_with_its_causes() {
         assert_eq!(one_line(&Outer(Inner)), "outer text: inner");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Repeating(#[source] WrongUsage);
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_said_again() {
+        let error = Repeating(WrongUsage("give a number".to_owned()));
+        assert_eq!(one_line(&error), "give a number");
+        assert!(is_wrong_usage(&error));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Connections to Redis: a pool that knows TLS, bounds every wait, and says what an error means.
 
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
@@ -115,6 +118,9 @@ fn meaning(error: &RedisError) -> (Trouble, &'static str) {
         }
         _ => {}
     }
+    if let Some(tls) = tls_error(error) {
+        return (Refused, tls_meaning(tls));
+    }
     match error.kind() {
         ErrorKind::AuthenticationFailed => (Refused, "Redis refused the user or password; check the URL"),
         ErrorKind::InvalidClientConfig => (Refused, "the Redis URL or the TLS files are wrong"),
@@ -124,5 +130,28 @@ fn meaning(error: &RedisError) -> (Trouble, &'static str) {
         }
         _ if error.is_io_error() => (Unavailable, "the connection failed"),
         _ => (Unavailable, "Redis failed"),
+    }
+}
+
+/// The TLS error among the causes, if that is what it was.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        return tls_error(&**shared);
+    }
+    let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+    let tls = wrapped.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+    tls.or_else(|| tls_error(error.source()?))
+}
+
+fn tls_meaning(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InvalidCertificate(_) => {
+            "the server's certificate is not trusted; set the CA's file, and use the name the certificate is for"
+        }
+        rustls::Error::AlertReceived(_) => {
+            "the server refused the TLS handshake; it may want a client certificate of a CA it knows"
+        }
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port",
+        _ => "TLS failed; check the TLS files",
     }
 }

@@ -7,6 +7,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::backend::BackendError;
 use crate::log::{AppendError, DeadLetterError, LogError};
+use crate::program::one_line;
 
 /// How long to wait before something is tried again. Each wait gets up to its own length of jitter on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Default for RetryDelays {
 /// Why something has to be tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setback {
-    /// What went wrong, in a line.
+    /// What went wrong, with its causes, in a line.
     pub why: String,
     /// Whether it may pass by itself.
     pub is_transient: bool,
@@ -45,7 +46,7 @@ macro_rules! setback_from {
     ($($error:ty),*) => {$(
         impl From<&$error> for Setback {
             fn from(error: &$error) -> Self {
-                Self { why: error.to_string(), is_transient: error.is_transient() }
+                Self { why: one_line(error), is_transient: error.is_transient() }
             }
         }
     )*};
@@ -125,7 +126,9 @@ mod tests {
     #[test]
     fn after_a_success_the_waits_begin_anew() {
         let mut retry = Retry::new(DELAYS);
-        (0..10).for_each(|_| drop(retry.delay_after(&setback(true))));
+        for _ in 0..10 {
+            retry.delay_after(&setback(true));
+        }
         retry.reset();
         assert!(retry.delay_after(&setback(true)) < DELAYS.first * 2);
     }

@@ -61,8 +61,20 @@ impl Database {
     ///
     /// # Errors
     /// [`BackendError`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn begin(&self) -> Result<Transaction<'static, Sqlite>, BackendError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(e))
+        let writer = self.writer.clone();
+        // A begin that is dropped half way would leave the one writing connection inside a transaction that nobody
+        // ends. As a task of its own it goes on, and the transaction it brings is rolled back by being dropped.
+        let begun = tokio::spawn(async move { writer.begin_with("BEGIN IMMEDIATE").await });
+        match begun.await {
+            Ok(begun) => begun.map_err(|e| self.error(e)),
+            Err(stopped) => {
+                Err(BackendError::new(Trouble::Unavailable, &self.address, "the program is stopping", stopped))
+            }
+        }
     }
 
     /// Tells what an error of SQLite means for the caller.
@@ -103,4 +115,24 @@ fn meaning(error: &sqlx::Error) -> (Trouble, &'static str) {
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_begin_that_is_dropped_half_way_leaves_the_writer_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("all.sqlite").display());
+        let database = Database::open(&url.parse().unwrap()).await.unwrap();
+        for round in 0..400 {
+            let patience = Duration::from_micros(round % 100 * 5);
+            drop(timeout(patience, database.begin()).await);
+        }
+        database.begin().await.unwrap().commit().await.unwrap();
+    }
 }

@@ -1,5 +1,7 @@
 //! Logs: to standard error, as text for people or JSON for machines.
 
+use std::io::IsTerminal as _;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -35,8 +37,11 @@ impl LogSettings {
     /// # Errors
     /// [`InvalidFilter`].
     pub fn start(&self) -> Result<(), InvalidFilter> {
-        let filter = EnvFilter::builder().parse(&self.filter).map_err(InvalidFilter)?;
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let filter = EnvFilter::builder().parse(self.quietened()).map_err(InvalidFilter)?;
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         let started = match self.format {
             LogFormat::Text => lines.try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -44,5 +49,10 @@ impl LogSettings {
         // The one error is that a subscriber is set already, by a host program or an earlier call.
         drop(started);
         Ok(())
+    }
+
+    /// The AMQP library logs as errors what is handled here, and its traces hold the login: it speaks only when named.
+    fn quietened(&self) -> String {
+        if self.filter.contains("lapin") { self.filter.clone() } else { format!("{},lapin=off", self.filter) }
     }
 }

@@ -97,7 +97,8 @@ impl WebSide {
         let key = CacheKey::new(signed_in.tokens.home_account_id.as_str())?;
         self.keep(&key, &signed_in.tokens).await?;
         let refresh_token = signed_in.tokens.refresh_token.clone().context("the provider gave no refresh token")?;
-        let renewed = self.client.refresh(&refresh_token, &signed_in.tokens.home_account_id, self.client.scopes()).await?;
+        let renewed =
+            self.client.refresh(&refresh_token, &signed_in.tokens.home_account_id, self.client.scopes()).await?;
         self.keep(&key, &renewed).await?;
         Ok(2)
     }

@@ -1,6 +1,7 @@
 //! The confidential client: signs users in, and has tokens renewed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet};
@@ -143,9 +144,14 @@ impl IdentityClient {
         }
     }
 
-    /// How the settings name the tenant, where they do.
+    /// How the authority names the tenant, where there are tenants.
     pub(super) fn tenant_segment(&self) -> Option<&str> {
-        self.shared.settings.tenant.as_ref().map(Tenant::as_str)
+        self.shared.provider.tenant.as_ref().map(Tenant::as_str)
+    }
+
+    /// How long one call may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.shared.settings.http.timeout
     }
 
     /// The provider's page to send a browser to that signs out, and back to `return_to` where that is registered.

@@ -95,6 +95,8 @@ struct Document {
 pub(super) struct Provider {
     pub(super) kind: ProviderKind,
     pub(super) issuer: Issuer,
+    /// How the authority names the tenant, at Microsoft Entra ID.
+    pub(super) tenant: Option<Tenant>,
     pub(super) authorization_endpoint: Url,
     pub(super) token_endpoint: Url,
     pub(super) jwks_uri: Url,
@@ -170,14 +172,21 @@ pub(super) async fn discover(settings: &ProviderSettings, http: &Http) -> Result
     check_endpoints(&document, &authority)?;
     let kind = settings.kind.unwrap_or_else(|| kind_of(settings, &document));
     let other = || DiscoveryError::OtherIssuer { authority: authority.clone(), issuer: document.issuer.clone() };
+    let tenant = match kind {
+        ProviderKind::Generic => None,
+        ProviderKind::Entra => settings.tenant.clone().or_else(|| tenant_in(settings.authority.url())),
+    };
     let issuer = match kind {
         ProviderKind::Generic => generic_issuer(&settings.authority, &document.issuer),
-        ProviderKind::Entra => entra_issuer(settings, &document.issuer),
+        ProviderKind::Entra => {
+            tenant.as_ref().and_then(|tenant| entra_issuer(&settings.authority, tenant, &document.issuer))
+        }
     };
     let issuer = issuer.ok_or_else(other)?;
     Ok(Provider {
         kind,
         issuer,
+        tenant,
         secret_in_header: puts_secret_in_header(kind, &document),
         checks_ps256: checks_ps256(kind, &document),
         names_itself: document.authorization_response_iss_parameter_supported,
@@ -229,16 +238,12 @@ fn generic_issuer(authority: &Authority, issuer: &str) -> Option<Issuer> {
 }
 
 /// `https://{host}/{tenant id}/v2.0`, or with `{tenantid}` where any tenant's users may sign in.
-fn entra_issuer(settings: &ProviderSettings, issuer: &str) -> Option<Issuer> {
+fn entra_issuer(authority: &Authority, tenant: &Tenant, issuer: &str) -> Option<Issuer> {
     let url = Url::parse(issuer).ok()?;
-    if !is_same_host(settings.authority.url(), &url) {
+    if !is_same_host(authority.url(), &url) {
         return None;
     }
     let named = issuer.strip_suffix("/v2.0")?.rsplit('/').next()?;
-    let tenant = match &settings.tenant {
-        None => tenant_in(settings.authority.url())?,
-        Some(tenant) => tenant.clone(),
-    };
     if named == TEMPLATE {
         let template = issuer.to_owned();
         return match tenant {
@@ -249,7 +254,7 @@ fn entra_issuer(settings: &ProviderSettings, issuer: &str) -> Option<Issuer> {
     }
     let own = TenantId::new(named).ok().filter(|own| is_tenant_id(own.as_str()))?;
     match tenant {
-        Tenant::One(tenant) if !is_tenant_id(tenant.as_str()) || is_same(&tenant, &own) => {
+        Tenant::One(tenant) if !is_tenant_id(tenant.as_str()) || is_same(tenant, &own) => {
             Some(Issuer::One { url: issuer.to_owned(), tenant: Some(own) })
         }
         _ => None,

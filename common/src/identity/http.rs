@@ -101,8 +101,7 @@ impl Http {
         let mut builder = Client::builder()
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.timeout)
-            .redirect(Policy::none())
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+            .redirect(Policy::none());
         if is_loopback(authority.url()) {
             builder = builder.no_proxy();
         }

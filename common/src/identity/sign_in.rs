@@ -13,8 +13,8 @@ use super::secret::ClaimsChallenge;
 use super::tokens::TokenResponse;
 use crate::event::ErrorCode;
 
-/// What an authorization request may carry besides what every one has.
-#[derive(Debug, Clone, Default)]
+/// What an authorization request may carry besides what every one has. `Debug` leaves the user's name out.
+#[derive(Clone, Default)]
 pub struct AuthorizationOptions {
     /// The username to propose.
     pub login_hint: Option<String>,
@@ -22,6 +22,12 @@ pub struct AuthorizationOptions {
     pub prompt: Option<Prompt>,
     /// What the provider wanted when it last refused a grant for this user.
     pub claims: Option<ClaimsChallenge>,
+}
+
+impl fmt::Debug for AuthorizationOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationOptions").field("prompt", &self.prompt).finish_non_exhaustive()
+    }
 }
 
 /// `prompt` of an authorization request.
@@ -48,13 +54,18 @@ impl Prompt {
     }
 }
 
-/// Where the browser goes, and what the server keeps meanwhile.
-#[derive(Debug)]
+/// Where the browser goes, and what the server keeps meanwhile. `Debug` shows the URL without its query.
 pub struct AuthorizationRequest {
     /// The URL to redirect the browser to.
     pub url: Url,
     /// For the user's session on the server, until the browser is back; it serves one sign-in.
     pub pending: PendingSignIn,
+}
+
+impl fmt::Debug for AuthorizationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthorizationRequest({}…)", &self.url[..url::Position::AfterPath])
+    }
 }
 
 /// A sign-in that waits for the browser to come back. Kept in the user's session on the server: it serializes with

@@ -195,7 +195,8 @@ fn exercise(bytes: &[u8]) {
         return;
     };
     assert_eq!(&*blob.serialize(), bytes);
-    let _ = (blob.summary(HOME, WRITTEN), blob.oddities().map(|o| o.to_string()).count(), format!("{blob:?}"));
+    let _ =
+        (blob.summary(HOME, WRITTEN), blob.oddities().map(|o| o.to_string()).collect::<Vec<_>>(), format!("{blob:?}"));
     let _ = blob
         .find_access_token(&AccessTokenQuery { min_remaining: std::time::Duration::MAX, ..access(&["a"]) }, i64::MAX);
     let _ = blob.find_refresh_token(&CredentialQuery { assertion_hash: Some("h"), ..OWNER });

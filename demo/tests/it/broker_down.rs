@@ -34,7 +34,7 @@ async fn a_thousand_writes_with_the_broker_down_succeed_and_are_all_indexed_when
     testkit::wait_until(PATIENCE, || async { pipeline.listed().await == 1000 }).await;
     broker.stop().await;
     let meanwhile = write(&pipeline, 1000..2000).await;
-    println!("median write: {before:?} with the broker, {meanwhile:?} without");
+    tracing::info!(?before, ?meanwhile, "median write with the broker, and without");
     assert_eq!(pipeline.listed().await, 1000, "no event passes a broker that is down");
     broker.start_again().await;
     testkit::wait_until(PATIENCE, || async { pipeline.listed().await == 2000 }).await;

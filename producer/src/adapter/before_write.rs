@@ -1,11 +1,13 @@
 //! The host app's say before each write: properties of its own for the event.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use common::account::CacheKey;
 use common::event::{AccountDetails, InvalidProperties, Properties};
+use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -14,7 +16,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the host app overrides: called before each cache write that is about a user.
 ///
-/// A hook that fails, takes longer than a second or adds too much never fails the write: the event then goes without
+/// A hook that fails, panics, takes longer than a second or adds too much never fails the write: the event then goes without
 /// its properties, which is logged and counted.
 #[async_trait]
 pub trait OnBeforeWrite: Send + Sync {
@@ -49,6 +51,9 @@ pub enum HookError {
     /// It failed.
     #[error("the hook failed")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It panicked.
+    #[error("the hook panicked")]
+    Panicked,
     /// It took too long.
     #[error("the hook took longer than {TIME_LIMIT:?}")]
     TooSlow,
@@ -63,6 +68,8 @@ pub(super) async fn ask(
     details: &AccountDetails,
 ) -> Result<Properties, HookError> {
     let mut write = BeforeWrite { key, details, properties: BTreeMap::new() };
-    timeout(TIME_LIMIT, hook.on_before_write(&mut write)).await.map_err(|_| HookError::TooSlow)??;
+    // What it may have left half done is its properties, which are then not used.
+    let said = AssertUnwindSafe(hook.on_before_write(&mut write)).catch_unwind();
+    timeout(TIME_LIMIT, said).await.map_err(|_| HookError::TooSlow)?.map_err(|_| HookError::Panicked)??;
     Ok(Properties::new(write.properties)?)
 }

@@ -10,6 +10,9 @@ pub enum UnreadableBlob {
     /// It is not a token cache, or encrypted by somebody else.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// It is JSON, and holds nothing that says whose it is.
+    #[error("the blob holds entries, and none of them names an account; is it an MSAL token cache?")]
+    NobodyNamed,
     /// It names a user in a way no event can carry.
     #[error("the account's {field} {source}")]
     Identity {
@@ -26,7 +29,7 @@ pub(super) enum About {
     User(Box<AccountDetails>),
     /// The app itself.
     App,
-    /// Nobody: it is empty.
+    /// Nobody any more: it holds no account and no token.
     Nobody,
 }
 
@@ -41,7 +44,8 @@ pub(super) fn about(
         return Ok(About::App);
     }
     match summary.home_account_id {
-        None => Ok(About::Nobody),
+        None if blob.is_emptied() => Ok(About::Nobody),
+        None => Err(UnreadableBlob::NobodyNamed),
         Some(home_account_id) => Ok(About::User(Box::new(details(home_account_id, &summary, usernames)?))),
     }
 }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::account::CacheKey;
 use common::backend::BackendError;
-use common::event::{AccountHint, Activity, EventDraft, EventSource, TraceParent, UsernamePolicy};
+use common::event::{
+    AccountDetails, AccountHint, Activity, EventDraft, EventSource, Properties, TraceParent, UsernamePolicy,
+};
 use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{CacheWrite, Expiry, Precondition, TokenCacheStore, WriteOutcome};
 use jiff::Timestamp;
@@ -89,6 +91,10 @@ pub struct AdapterCounts {
     pub app_only: u64,
     /// Blobs stored without an event because they cannot be read.
     pub unreadable: u64,
+    /// Blobs refused because they cannot be read.
+    pub refused: u64,
+    /// Caches removed, or emptied, each with its event.
+    pub removed: u64,
     /// Events stored without what the host's hook would have added, because it failed or took too long.
     pub hook_failures: u64,
 }
@@ -98,6 +104,8 @@ struct Counters {
     with_event: AtomicU64,
     app_only: AtomicU64,
     unreadable: AtomicU64,
+    refused: AtomicU64,
+    removed: AtomicU64,
     hook_failures: AtomicU64,
 }
 
@@ -174,11 +182,7 @@ impl TokenCacheAdapter {
             }
             Ok(About::App) => self.counted(&self.counters.app_only, write).await,
             Ok(About::Nobody) => self.write_emptied(write).await,
-            Err(error) if self.settings.on_unreadable == OnUnreadable::Refuse => Err(WriteError::Unreadable(error)),
-            Err(error) => {
-                tracing::warn!(%error, "a blob that cannot be read is stored without an event");
-                self.counted(&self.counters.unreadable, write).await
-            }
+            Err(error) => self.write_unreadable(write, error).await,
         }
     }
 
@@ -187,8 +191,10 @@ impl TokenCacheAdapter {
     /// # Errors
     /// [`WriteError`].
     pub async fn remove(&self, key: &CacheKey) -> Result<bool, WriteError> {
-        let event = self.draft(key, Activity::Removed(AccountHint::default()), None);
-        Ok(self.store.remove(key, Some(&event)).await?)
+        let event = self.removal(key);
+        let was_there = self.store.remove(key, Some(&event)).await?;
+        self.counters.removed.fetch_add(1, Ordering::Relaxed);
+        Ok(was_there)
     }
 
     /// What it has done since it was made.
@@ -198,6 +204,8 @@ impl TokenCacheAdapter {
             with_event: count(&self.counters.with_event),
             app_only: count(&self.counters.app_only),
             unreadable: count(&self.counters.unreadable),
+            refused: count(&self.counters.refused),
+            removed: count(&self.counters.removed),
             hook_failures: count(&self.counters.hook_failures),
         }
     }
@@ -207,29 +215,41 @@ impl TokenCacheAdapter {
         about(&blob, key, &self.settings.usernames, Timestamp::now().as_second())
     }
 
-    async fn ask_host(&self, key: &CacheKey, details: &common::event::AccountDetails) -> common::event::Properties {
+    async fn ask_host(&self, key: &CacheKey, details: &AccountDetails) -> Properties {
         let Some(hook) = &self.settings.on_before_write else {
-            return common::event::Properties::default();
+            return Properties::default();
         };
         match before_write::ask(hook.as_ref(), key, details).await {
             Ok(properties) => properties,
             Err(error) => {
                 self.counters.hook_failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, "the event goes without the host's properties");
-                common::event::Properties::default()
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the event goes without the host's properties"
+                );
+                Properties::default()
             }
         }
     }
 
     async fn write_emptied(&self, write: CacheWrite<'_>) -> Result<WriteOutcome, WriteError> {
-        let event = self.draft(write.key, Activity::Removed(AccountHint::default()), None);
-        match write.precondition {
-            Precondition::None => {
-                self.store.remove(write.key, Some(&event)).await?;
-                Ok(WriteOutcome::Written)
-            }
-            _ => Ok(self.store.write(CacheWrite { event: Some(&event), ..write }).await?),
+        if let Precondition::None = write.precondition {
+            self.remove(write.key).await?;
+            return Ok(WriteOutcome::Written);
         }
+        // A store removes without asking, so what was written since is kept by writing the empty blob.
+        let event = self.removal(write.key);
+        self.counted(&self.counters.removed, CacheWrite { event: Some(&event), ..write }).await
+    }
+
+    async fn write_unreadable(&self, write: CacheWrite<'_>, error: UnreadableBlob) -> Result<WriteOutcome, WriteError> {
+        if self.settings.on_unreadable == OnUnreadable::Refuse {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, "a blob that cannot be read was refused");
+            return Err(WriteError::Unreadable(error));
+        }
+        tracing::warn!(%error, "a blob that cannot be read is stored without an event");
+        self.counted(&self.counters.unreadable, write).await
     }
 
     async fn counted(&self, counter: &AtomicU64, write: CacheWrite<'_>) -> Result<WriteOutcome, WriteError> {
@@ -238,6 +258,10 @@ impl TokenCacheAdapter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         Ok(outcome)
+    }
+
+    fn removal(&self, key: &CacheKey) -> EventDraft {
+        self.draft(key, Activity::Removed(AccountHint::default()), None)
     }
 
     fn draft(&self, key: &CacheKey, activity: Activity, traceparent: Option<TraceParent>) -> EventDraft {

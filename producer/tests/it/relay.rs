@@ -280,7 +280,7 @@ async fn a_shutdown_waits_for_what_is_outstanding() {
     let log = moody_log(&rig, Mood::Works);
     let calm = RelaySettings { visibility: PATIENCE, ..settings() };
     let mut relay = Running::start(rig.outbox.clone(), log.clone(), calm);
-    relay.until(|status| status.log.is_up()).await;
+    relay.until(|status| status.log.is_up() && status.rewinds > 0).await;
     log.becomes(Mood::IsSlow(Duration::from_millis(700)));
     let ids = rig.fill(200).await;
     relay.until(|status| status.outstanding_batches > 0).await;

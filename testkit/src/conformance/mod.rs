@@ -1,5 +1,6 @@
 //! What every implementation of a port has to do, as suites that any backend can run, a user's own included.
 
+#[expect(clippy::expect_used, reason = "a backend that fails is a test that fails")]
 pub mod index;
 pub mod log;
 pub mod token_cache;

@@ -10,8 +10,8 @@ use super::error::AcquireError;
 use crate::account::CacheKey;
 use crate::token_cache::RefreshPermit;
 
-/// How long one refresh may keep others out: a call to the provider, and patience with the store after it.
-const HOLD: Duration = Duration::from_secs(60);
+/// How long a refresh may take beside its two calls to the provider: the patience of a write back.
+const BESIDE_CALLS: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -34,10 +34,11 @@ impl Inner {
         let Some(lock) = &self.lock else {
             return Ok(None);
         };
-        let deadline = Instant::now() + HOLD;
+        let hold = self.client.timeout() * 2 + BESIDE_CALLS;
+        let deadline = Instant::now() + hold;
         let mut pause = FIRST_PAUSE;
         loop {
-            if let Some(permit) = lock.try_acquire(key, HOLD).await? {
+            if let Some(permit) = lock.try_acquire(key, hold).await? {
                 return Ok(Some(permit));
             }
             if Instant::now() >= deadline {

@@ -43,11 +43,12 @@ for i = 1, n do
     at = next
 end
 
-for list, members in pairs(dropped) do
-    redis.call('ZREM', KEYS[tonumber(list)], unpack(members))
-end
+-- A server that is full refuses a script at its first write if that needs memory, and at no later one.
 for list, members in pairs(added) do
     redis.call('ZADD', KEYS[tonumber(list)], unpack(members))
+end
+for list, members in pairs(dropped) do
+    redis.call('ZREM', KEYS[tonumber(list)], unpack(members))
 end
 -- The records come after the lists: should a list be of another type, nothing counts as written.
 if #records > 0 then

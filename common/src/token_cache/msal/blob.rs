@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::entity::Entry;
 use super::error::BlobError;
-use super::json::{Members, SharedText, is_deeper_than, name, quoted};
+use super::json::{Scanner, SharedText, last_wins, name, quoted, validate};
 use super::section::Section;
 
 /// The first bytes of everything ASP.NET Core Data Protection encrypts.
@@ -86,19 +86,25 @@ impl TokenCacheBlob {
             return Err(BlobError::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
         }
         let text = std::str::from_utf8(bytes).map_err(|e| BlobError::NotUtf8 { offset: e.valid_up_to() })?;
-        if is_deeper_than(text, limits.max_depth) {
-            return Err(BlobError::TooDeep { limit: limits.max_depth });
+        match is_blank(text) {
+            true => Ok(Self { original: Some(text.into()), slots: Vec::new() }),
+            false => Self::read(text.into(), limits),
         }
-        Self::read(Arc::from(text))
     }
 
-    fn read(text: Arc<str>) -> Result<Self, BlobError> {
+    fn read(text: Arc<str>, limits: Limits) -> Result<Self, BlobError> {
+        validate(&text).map_err(|error| BlobError::Malformed { line: error.line(), column: error.column() })?;
         let source = SharedText::whole(Arc::clone(&text));
-        let members = match is_blank(&text) {
-            true => Vec::new(),
-            false => object(&text, None)?.last_wins(),
-        };
-        let slots = members.iter().map(|(key, value)| Slot::read(&source, key, value)).collect::<Result<_, _>>()?;
+        let mut scanner = Scanner::new(&text);
+        let mut slots = Vec::with_capacity(Section::ALL.len() + 1);
+        let whole = scanner.object(|scanner, key| slots.push((key, Slot::read(&source, scanner, key))));
+        if whole.is_none() {
+            return Err(BlobError::WrongType { section: None });
+        }
+        if scanner.deepest() > limits.max_depth {
+            return Err(BlobError::TooDeep { limit: limits.max_depth });
+        }
+        let slots = last_wins(slots).into_iter().map(|(_, slot)| slot).collect::<Result<_, _>>()?;
         Ok(Self { original: Some(text), slots })
     }
 
@@ -130,6 +136,17 @@ impl TokenCacheBlob {
         self.slots.iter().all(|slot| match &slot.body {
             Body::Known { entries, .. } => entries.is_empty(),
             Body::Opaque(_) => false,
+        })
+    }
+
+    /// Whether nothing of a user or of the app is left, as after a library removed the last account: no account and
+    /// no token, understood or not, and nothing unknown. What only describes the app may be left.
+    #[must_use]
+    pub fn is_emptied(&self) -> bool {
+        self.slots.iter().all(|slot| match &slot.body {
+            Body::Known { section: Section::AppMetadata, .. } => true,
+            Body::Known { entries, .. } => entries.is_empty(),
+            Body::Opaque(text) => matches!(text.as_str(), "{}" | "[]" | "null"),
         })
     }
 
@@ -181,11 +198,10 @@ impl fmt::Debug for TokenCacheBlob {
 }
 
 impl Slot {
-    fn read(source: &SharedText, key: &str, value: &str) -> Result<Self, BlobError> {
-        let text = source.part(value);
+    fn read(source: &SharedText, scanner: &mut Scanner<'_>, key: &str) -> Result<Self, BlobError> {
         let body = match Section::named(&name(key)) {
-            Some(section) => Body::Known { section, text: Some(text), entries: read_entries(section, source, value)? },
-            None => Body::Opaque(text),
+            Some(section) => read_section(section, source, scanner)?,
+            None => Body::Opaque(source.part(scanner.value())),
         };
         Ok(Self { key: source.part(key), body })
     }
@@ -228,20 +244,26 @@ impl Slot {
     }
 }
 
-fn read_entries(section: Section, source: &SharedText, value: &str) -> Result<Vec<Entry>, BlobError> {
-    if value == "null" {
-        return Ok(Vec::new());
-    }
-    let members = object(value, Some(section))?.last_wins();
-    Ok(members.iter().map(|(key, value)| Entry::read(section, source, key, value)).collect())
-}
-
-/// The members of an object; a text that is JSON and no object is told apart from one that is no JSON.
-fn object(text: &str, section: Option<Section>) -> Result<Members<'_>, BlobError> {
-    Members::parse(text).map_err(|error| match error.is_data() {
-        true => BlobError::WrongType { section },
-        false => BlobError::Malformed { line: error.line(), column: error.column() },
-    })
+fn read_section(section: Section, source: &SharedText, scanner: &mut Scanner<'_>) -> Result<Body, BlobError> {
+    let mut entries = Vec::new();
+    let mut members = Vec::with_capacity(16);
+    let text = scanner.object(|scanner, key| {
+        members.clear();
+        let object = scanner.object(|scanner, name| members.push((name, scanner.value())));
+        let entry = match object {
+            Some(text) => Entry::read(section, source, key, text, Some(&members)),
+            None => Entry::read(section, source, key, scanner.value(), None),
+        };
+        entries.push((key, entry));
+    });
+    let text = match text {
+        Some(text) => text,
+        None => Some(scanner.value())
+            .filter(|value| *value == "null")
+            .ok_or(BlobError::WrongType { section: Some(section) })?,
+    };
+    let entries = last_wins(entries).into_iter().map(|(_, entry)| entry).collect();
+    Ok(Body::Known { section, text: Some(source.part(text)), entries })
 }
 
 pub(super) fn write_object<'a>(members: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> String {

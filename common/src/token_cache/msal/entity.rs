@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::json::{Members, SharedText, name, string};
+use super::json::{SharedText, members, name, string};
 use super::oddity::OddityKind;
 use super::section::Section;
 
@@ -103,15 +103,22 @@ impl Entry {
         let text = format!("{key}:{value}");
         let source = SharedText::whole(text.as_str().into());
         let (key, value) = (source.as_str().get(..key.len()), source.as_str().get(key.len() + 1..));
-        Self::read(section, &source, key.unwrap_or_default(), value.unwrap_or_default())
+        let value = value.unwrap_or_default();
+        Self::read(section, &source, key.unwrap_or_default(), value, members(value).as_deref())
     }
 
-    /// Reads an entity whose key and value are parts of `source`.
-    pub(super) fn read(section: Section, source: &SharedText, key: &str, value: &str) -> Self {
+    /// Reads an entity whose key, text and members are parts of `source`; without members it is no object.
+    pub(super) fn read(
+        section: Section,
+        source: &SharedText,
+        key: &str,
+        value: &str,
+        members: Option<&[(&str, &str)]>,
+    ) -> Self {
         let mut entry = Self { key: source.part(key), value: source.part(value), fields: Vec::new(), skipped: None };
-        match Members::parse(value) {
-            Ok(Members(members)) => entry.read_fields(section, source, &members),
-            Err(_) => entry.skipped = Some(OddityKind::NotAnObject),
+        match members {
+            Some(members) => entry.read_fields(section, source, members),
+            None => entry.skipped = Some(OddityKind::NotAnObject),
         }
         entry
     }
@@ -166,6 +173,10 @@ impl Entry {
         self.fields.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
     }
 
+    pub(super) fn is_spelled_like(&self, other: &Self) -> bool {
+        self.key.as_str() == other.key.as_str() && self.value.as_str() == other.value.as_str()
+    }
+
     /// The key without its quotes.
     pub(super) fn key_name(&self) -> Cow<'_, str> {
         name(self.key.as_str())
@@ -209,7 +220,7 @@ impl Entry {
 
     /// The members of the entity, duplicates resolved; empty if it is not an object.
     pub(super) fn members(&self) -> Vec<(&str, &str)> {
-        Members::parse(self.value.as_str()).map(Members::last_wins).unwrap_or_default()
+        members(self.value.as_str()).unwrap_or_default()
     }
 }
 

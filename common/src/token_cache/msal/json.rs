@@ -1,14 +1,12 @@
-//! JSON objects as lists of members whose keys and values keep their text.
+//! JSON taken apart into pieces that keep their text; `serde_json` says what is JSON, the rest only finds places in it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
+use std::collections::hash_map::Entry as MapEntry;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 /// A piece of a text that several owners share.
 #[derive(Clone)]
@@ -34,65 +32,154 @@ impl SharedText {
     }
 }
 
-/// The members of one JSON object in the order of the text, each key with its quotes.
-pub(super) struct Members<'a>(pub(super) Vec<(&'a str, &'a str)>);
+/// Checks that a text is JSON.
+pub(super) fn validate(text: &str) -> serde_json::Result<()> {
+    serde_json::from_str::<IgnoredAny>(text).map(|_| ())
+}
 
-impl<'a> Members<'a> {
-    pub(super) fn parse(text: &'a str) -> serde_json::Result<Self> {
-        serde_json::from_str(text)
+/// Walks once through a text that was validated, taking the objects of interest apart.
+pub(super) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+    deepest: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let mut this = Self { text, at: 0, depth: 0, deepest: 0 };
+        this.skip_space();
+        this
     }
 
-    /// The members with every duplicated key resolved as all MSAL libraries do: the last value, at the first place.
-    pub(super) fn last_wins(mut self) -> Vec<(&'a str, &'a str)> {
-        if self.is_unambiguous() {
-            return self.0;
+    /// The deepest nesting of objects and arrays seen so far.
+    pub(super) fn deepest(&self) -> usize {
+        self.deepest
+    }
+
+    /// Takes the object that comes next apart, handing each quoted key to `member`, which must take the value; yields
+    /// the object's text, or `None`, with nothing taken, if the next value is no object.
+    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, &'a str)) -> Option<&'a str> {
+        if self.peek() != Some(b'{') {
+            return None;
         }
-        let mut places: HashMap<Cow<'a, str>, usize> = HashMap::with_capacity(self.0.len());
-        let mut kept: Vec<(&str, &str)> = Vec::with_capacity(self.0.len());
-        for (key, value) in self.0.drain(..) {
-            match places.get(&name(key)) {
-                Some(&place) => kept[place].1 = value,
-                None => {
-                    places.insert(name(key), kept.len());
-                    kept.push((key, value));
-                }
+        let start = self.at;
+        self.open();
+        while self.peek() == Some(b'"') {
+            let key = self.value();
+            self.skip_separator(b':');
+            member(self, key);
+            self.skip_separator(b',');
+        }
+        self.close();
+        self.text.get(start..self.at)
+    }
+
+    /// Takes the value that comes next as it is.
+    pub(super) fn value(&mut self) -> &'a str {
+        let start = self.at;
+        match self.peek() {
+            Some(b'"') => self.skip_string(),
+            Some(b'{' | b'[') => self.skip_nested(),
+            _ => self.skip_while(|byte| !matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')),
+        }
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn open(&mut self) {
+        self.depth += 1;
+        self.deepest = self.deepest.max(self.depth);
+        self.at += 1;
+        self.skip_space();
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.at += 1;
+    }
+
+    fn skip_nested(&mut self) {
+        let outside = self.depth;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'{' | b'[' => self.open(),
+                b'}' | b']' => self.close(),
+                b'"' => self.skip_string(),
+                _ => self.at += 1,
+            }
+            if self.depth == outside {
+                return;
             }
         }
-        kept
     }
 
-    /// Whether the few plain keys of an ordinary object are seen to differ without hashing them.
-    fn is_unambiguous(&self) -> bool {
-        const FEW: usize = 24;
-        let keys = || self.0.iter().map(|(key, _)| key);
-        self.0.len() <= FEW
-            && keys().all(|key| !key.contains('\\'))
-            && keys().enumerate().all(|(i, key)| keys().take(i).all(|earlier| earlier != key))
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::with_capacity(16);
-        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            members.push((key.get(), value.get()));
+    fn skip_string(&mut self) {
+        self.at += 1;
+        loop {
+            self.skip_while(|byte| !matches!(byte, b'"' | b'\\'));
+            match self.peek() {
+                Some(b'\\') => self.at += 2,
+                Some(_) => return self.at += 1,
+                None => return,
+            }
         }
-        Ok(Members(members))
     }
+
+    fn skip_separator(&mut self, separator: u8) {
+        self.skip_space();
+        if self.peek() == Some(separator) {
+            self.at += 1;
+            self.skip_space();
+        }
+    }
+
+    fn skip_space(&mut self) {
+        self.skip_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    }
+
+    fn skip_while(&mut self, is_skipped: impl Fn(u8) -> bool) {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        self.at += rest.iter().position(|byte| !is_skipped(*byte)).unwrap_or(rest.len());
+    }
+}
+
+/// The members of a valid JSON object, each with its quoted key, duplicates resolved; `None` if it is no object.
+pub(super) fn members(text: &str) -> Option<Vec<(&str, &str)>> {
+    let mut members = Vec::new();
+    Scanner::new(text).object(|scanner, key| members.push((key, scanner.value())))?;
+    Some(last_wins(members))
+}
+
+/// Resolves duplicated keys as all MSAL libraries do: the last value, at the first place.
+pub(super) fn last_wins<T>(members: Vec<(&str, T)>) -> Vec<(&str, T)> {
+    if is_unambiguous(&members) {
+        return members;
+    }
+    let mut places: HashMap<Cow<'_, str>, usize> = HashMap::with_capacity(members.len());
+    let mut kept: Vec<(&str, T)> = Vec::with_capacity(members.len());
+    for (key, value) in members {
+        match places.entry(name(key)) {
+            MapEntry::Occupied(place) => kept[*place.get()].1 = value,
+            MapEntry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push((key, value));
+            }
+        }
+    }
+    kept
+}
+
+/// Whether the few plain keys of an ordinary object are seen to differ without hashing them.
+fn is_unambiguous<T>(members: &[(&str, T)]) -> bool {
+    const FEW: usize = 24;
+    let keys = || members.iter().map(|(key, _)| key);
+    members.len() <= FEW
+        && keys().all(|key| !key.contains('\\'))
+        && keys().enumerate().all(|(i, key)| keys().take(i).all(|earlier| earlier != key))
 }
 
 /// The name a quoted key stands for; a key that is no Unicode text stands for its own spelling.
@@ -132,37 +219,6 @@ pub(super) fn canonical(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether the nesting of objects and arrays goes beyond `limit`. The text need not be valid JSON.
-pub(super) fn is_deeper_than(text: &str, limit: usize) -> bool {
-    let mut rest = text.as_bytes();
-    let mut depth = 0_usize;
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => rest = after_string(rest),
-            _ => {}
-        }
-        if depth > limit {
-            return true;
-        }
-    }
-    false
-}
-
-/// What follows the string whose opening quote was just read.
-fn after_string(mut rest: &[u8]) -> &[u8] {
-    while let Some(end) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-        let skipped = if rest[end] == b'"' { 1 } else { 2 };
-        rest = rest.get(end + skipped..).unwrap_or_default();
-        if skipped == 1 {
-            return rest;
-        }
-    }
-    &[]
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -171,14 +227,27 @@ mod tests {
 
     #[test]
     fn of_a_duplicated_key_the_last_value_stands_at_the_first_place() {
-        let members = Members::parse(r#"{"a":1,"b":2,"\u0061":3}"#).unwrap().last_wins();
-        assert_eq!(members, [("\"a\"", "3"), ("\"b\"", "2")]);
+        let members = members(r#" { "a" : 1 , "b":2,"\u0061":[3 ] } "#).unwrap();
+        assert_eq!(members, [("\"a\"", "[3 ]"), ("\"b\"", "2")]);
     }
 
     #[test]
     fn brackets_in_strings_do_not_nest() {
-        assert!(!is_deeper_than(r#"{"a":"[[[{{\"[[\\"}"#, 1));
-        assert!(is_deeper_than(r#"{"a":[1]}"#, 1));
+        let deepest = |text| {
+            let mut scanner = Scanner::new(text);
+            assert_eq!(scanner.value(), text.trim());
+            scanner.deepest()
+        };
+        assert_eq!(deepest(r#"{"a":"[[[{{\"[[\\"}"#), 1);
+        assert_eq!(deepest(r#" {"a":[1,{ "b" : [] }, []]} "#), 4);
+        assert_eq!(deepest("\"{\""), 0);
+    }
+
+    #[test]
+    fn what_is_no_object_has_no_members() {
+        for text in ["5", "[{}]", "null", "\"{}\"", ""] {
+            assert_eq!(members(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::blob::{Body, Slot, TokenCacheBlob, is_blank, write_object};
 use super::draft::unused;
 use super::entity::{Entry, Field};
 use super::identity::{Freshness, Identity, Rank, audience, owner};
-use super::json::{Members, SharedText, canonical, is_same, name};
+use super::json::{SharedText, canonical, is_same, members, name};
 use super::scopes;
 use super::section::Section;
 
@@ -268,17 +268,15 @@ impl<'a> Merge<'a> {
 
     fn signed_out(&self) -> Vec<String> {
         let gone = |side: &Side<'a>| self.base.users.difference(&side.users).copied().collect::<BTreeSet<_>>();
-        gone(&self.ours).symmetric_difference(&gone(&self.theirs)).map(|user| (*user).to_owned()).collect()
+        gone(&self.ours).union(&gone(&self.theirs)).map(|user| (*user).to_owned()).collect()
     }
 }
 
 impl Slot {
     /// The section with these entries; its own text stays if they are the ones it has.
     fn with(like: &Self, section: Section, entries: Vec<Entry>) -> Self {
-        let texts = |entries: &[Entry]| -> Vec<(String, String)> {
-            entries.iter().map(|entry| (entry.key.as_str().to_owned(), entry.value.as_str().to_owned())).collect()
-        };
-        let is_same = like.entries_of(section).is_some_and(|had| texts(had) == texts(&entries));
+        let had = like.entries_of(section).unwrap_or_default();
+        let is_same = had.len() == entries.len() && had.iter().zip(&entries).all(|(a, b)| a.is_spelled_like(b));
         if is_same {
             return like.clone();
         }
@@ -290,10 +288,15 @@ fn slot_name(slot: &Slot) -> Cow<'_, str> {
     name(slot.key.as_str())
 }
 
-fn is_changed(from: Option<Candidate<'_>>, to: Option<Candidate<'_>>) -> bool {
+fn is_changed<'a>(from: Option<Candidate<'a>>, to: Option<Candidate<'a>>) -> bool {
+    let text = |candidate: Candidate<'a>| candidate.entry.value.as_str();
+    is_text_changed(from.map(text), to.map(text))
+}
+
+fn is_text_changed(from: Option<&str>, to: Option<&str>) -> bool {
     match (from, to) {
         (None, None) => false,
-        (Some(from), Some(to)) => !is_same(from.entry.value.as_str(), to.entry.value.as_str()),
+        (Some(from), Some(to)) => !is_same(from, to),
         _ => true,
     }
 }
@@ -370,46 +373,28 @@ fn with_distinct_keys(section: Section, chosen: &[Candidate<'_>]) -> Vec<Entry> 
 
 /// Merges something this library does not know, member by member if it is an object; on a conflict theirs is taken.
 fn merge_foreign(b: Option<&str>, o: Option<&str>, t: Option<&str>) -> Option<String> {
-    let is_changed = |side: Option<&str>| match (b, side) {
-        (None, None) => false,
-        (Some(b), Some(side)) => !is_same(b, side),
-        _ => true,
-    };
-    let whole = match (is_changed(o), is_changed(t)) {
-        (false, _) => t,
-        (true, false) => o,
-        (true, true) => match (o.and_then(members), t.and_then(members)) {
-            (Some(o), Some(t)) => {
-                return Some(merge_members(&b.and_then(members).unwrap_or_default(), &o, &t));
-            }
-            _ => t.or(o),
-        },
-    };
-    whole.map(str::to_owned)
+    let both = (is_text_changed(b, o) && is_text_changed(b, t)).then(|| o.and_then(members).zip(t.and_then(members)));
+    match both.flatten() {
+        Some((o, t)) => Some(merge_members(&b.and_then(members).unwrap_or_default(), &o, &t)),
+        None => pick(b, o, t).map(str::to_owned),
+    }
 }
 
-type Texts<'a> = Vec<(&'a str, &'a str)>;
-
-fn members(text: &str) -> Option<Texts<'_>> {
-    Members::parse(text).ok().map(Members::last_wins)
-}
-
-fn merge_members(base: &Texts<'_>, ours: &Texts<'_>, theirs: &Texts<'_>) -> String {
+fn merge_members(base: &[(&str, &str)], ours: &[(&str, &str)], theirs: &[(&str, &str)]) -> String {
     let [b, o, t] = [base, ours, theirs].map(|side| side.iter().map(|(k, v)| (name(k), *v)).collect::<HashMap<_, _>>());
     let only_ours = ours.iter().filter(|(key, _)| !t.contains_key(&name(key)));
     let merged = theirs.iter().chain(only_ours).filter_map(|(key, _)| {
         let [b, o, t] = [&b, &o, &t].map(|side| side.get(&name(key)).copied());
-        let is_changed = |side: Option<&str>| match (b, side) {
-            (None, None) => false,
-            (Some(b), Some(side)) => !is_same(b, side),
-            _ => true,
-        };
-        let value = match (is_changed(o), is_changed(t)) {
-            (false, _) => t,
-            (true, false) => o,
-            (true, true) => t.or(o),
-        };
-        value.map(|value| (*key, Cow::Borrowed(value)))
+        pick(b, o, t).map(|value| (*key, Cow::Borrowed(value)))
     });
     write_object(merged)
+}
+
+/// What one side changed; of what both changed theirs, if they have it at all.
+fn pick<'a>(b: Option<&str>, o: Option<&'a str>, t: Option<&'a str>) -> Option<&'a str> {
+    match (is_text_changed(b, o), is_text_changed(b, t)) {
+        (false, _) => t,
+        (true, false) => o,
+        (true, true) => t.or(o),
+    }
 }

@@ -8,7 +8,7 @@ use common::identity::{
     AssertionAlgorithm, CertificateError, ClientCertificate, Credential, GrantError, IdentityClient, OnBehalfOfSession,
     TokenResponse, UnusableAnswer, assertion_cache_key,
 };
-use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
+use testkit::certificates::CertificateAuthority;
 use testkit::identity_provider::{AssertionKey, Client, Options, Rotation, User};
 
 use super::{ADA, CLIENT, HOME, OTHER, client, discover, provider, scopes, settings, sign_in, tenant};
@@ -75,10 +75,11 @@ fn the_cache_key_of_an_assertion_is_unpadded_base64url_of_the_sha_256() {
 #[tokio::test]
 async fn a_certificate_proves_the_client_by_either_algorithm() {
     let provider = provider(Options::default()).await;
-    let (certificate, key) = certificate();
-    let registered = Client::public(CLIENT).key(AssertionKey::from_pem(&certificate).unwrap());
-    provider.register_client(registered);
-    let own = ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+    let authority = CertificateAuthority::new();
+    let files = authority.app("app.example");
+    let public = std::fs::read_to_string(&files.certificate).unwrap();
+    provider.register_client(Client::public(CLIENT).key(AssertionKey::from_pem(&public).unwrap()));
+    let own = ClientCertificate::from_files(&files.certificate, &files.key).unwrap();
     for credential in
         [own.clone(), own.clone().signing_by(AssertionAlgorithm::Rs256), own.signing_by(AssertionAlgorithm::Ps256)]
     {
@@ -92,14 +93,18 @@ async fn a_certificate_proves_the_client_by_either_algorithm() {
 
 #[test]
 fn a_key_that_is_not_the_certificate_s_is_refused() {
-    let (certificate, key) = certificate();
-    let (other, _) = self::certificate();
+    let authority = CertificateAuthority::new();
+    let pem = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let (files, others) = (authority.app("app.example"), authority.app("other.example"));
+    let (certificate, key, other) = (pem(&files.certificate), pem(&files.key), pem(&others.certificate));
+    let elliptic = pem(&authority.server().key);
     let read = |certificate: &str, key: &str| ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes());
     assert!(read(&certificate, &key).is_ok());
     assert!(read(&format!("{key}{certificate}"), &format!("{certificate}{key}")).is_ok());
     assert!(matches!(read(&other, &key), Err(CertificateError::OtherKey)));
     assert!(matches!(read(&key, &key), Err(CertificateError::NoCertificate)));
     assert!(matches!(read(&certificate, &certificate), Err(CertificateError::NoKey)));
+    assert!(matches!(read(&certificate, &elliptic), Err(CertificateError::KeyRefused)));
     let missing = std::path::Path::new("no-such-file.pem");
     assert!(matches!(ClientCertificate::from_files(missing, missing), Err(CertificateError::File { .. })));
 }
@@ -125,14 +130,4 @@ async fn tokens_of_another_account_than_the_one_asked_for_are_refused() {
     tokens.home_account_id = "another.account".parse().unwrap();
     let error = refresh(&client, &tokens, "User.Read").await.unwrap_err();
     assert!(matches!(error, GrantError::Unusable(UnusableAnswer::OtherAccount)), "{error:?}");
-}
-
-/// A self-signed certificate with an RSA key, in PEM.
-fn certificate() -> (String, String) {
-    let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
-    let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
-    let pair = rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(&pem, &rcgen::PKCS_RSA_SHA256).unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["app.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
-    (certificate.pem(), pem.to_string())
 }

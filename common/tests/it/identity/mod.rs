@@ -1,7 +1,11 @@
 //! The identity client against the development identity provider and against answers made up for it.
 
+mod discovery;
+mod generic;
 mod grants;
 mod rig;
+mod scripted;
+mod secrecy;
 mod sign_in;
 mod silent;
 mod silent_faults;

@@ -196,13 +196,11 @@ async fn a_refresh_whose_caller_is_gone_ends_and_is_written_back() {
     let rig = rig(strict()).await;
     rig.expire();
     rig.provider.inject(Fault::Delay { millis: 100 });
-    let mut first = Box::pin(rig.acquirer.acquire_token_silent(&rig.request));
-    testkit::wait_until(Duration::from_secs(5), || {
-        let is_under_way = futures_util::poll!(&mut first).is_pending() && rig.store.reads.load(Ordering::SeqCst) == 2;
-        async move { is_under_way }
-    })
-    .await;
-    drop(first);
+    let (acquirer, request) = (rig.acquirer.clone(), rig.request.clone());
+    let caller = tokio::spawn(async move { acquirer.acquire_token_silent(&request).await });
+    testkit::wait_until(Duration::from_secs(5), || async { rig.store.reads.load(Ordering::SeqCst) == 2 }).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
     let acquired = rig.acquirer.acquire_token_silent(&rig.request).await.unwrap();
     assert!(rig.provider.validate(acquired.token.expose()).is_some());
     assert_eq!((rig.refreshes(), rig.provider.families_revoked()), (1, 0));
@@ -267,8 +265,10 @@ async fn an_api_exchanges_an_assertion_once_and_a_long_running_session_outlives_
     let blob = rig.store.blob(&key).await.unwrap();
     assert!(blob.refresh_tokens().all(|token| token.assertion_hash == Some("night-job-7")));
 
-    let refused = rig.acquirer.acquire_on_behalf_of(&assertion, &scopes("Files.Read"), &OnBehalfOfSession::Assertion);
-    assert!(refused.await.is_ok(), "within the session there is a refresh token");
-    let late = rig.acquirer.acquire_on_behalf_of(&"expired".to_owned().into(), &mail, &OnBehalfOfSession::Assertion);
-    assert_eq!(late.await.unwrap_err().reason(), FailureReason::InteractionRequired);
+    let session = OnBehalfOfSession::Assertion;
+    let files = rig.acquirer.acquire_on_behalf_of(&assertion, &scopes("Files.Read"), &session).await.unwrap();
+    assert_eq!(files.source, TokenSource::Refreshed, "the assertion has expired; its session has a refresh token");
+    let unknown = "expired".to_owned().into();
+    let refused = rig.acquirer.acquire_on_behalf_of(&unknown, &mail, &session).await.unwrap_err();
+    assert_eq!(refused.reason(), FailureReason::InteractionRequired);
 }

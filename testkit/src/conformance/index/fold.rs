@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::sample::{REASONS, activity, at, details, failed, hydrated, key, named, removed, tenant, username};
-use super::{TestIndex, apply, check, counts_of, list_all};
+use super::{TestIndex, apply, assert_is_fold_of, counts_of, list_all};
 
 const KEY: &str = "uid.tenant-0";
 
 /// Nothing, and no error.
 pub async fn an_empty_index_knows_nothing(index: &TestIndex) {
     assert_eq!(index.store.get(&key(KEY)).await.expect("an answer"), None);
-    check(&*index.store, &[]).await;
+    assert_is_fold_of(&*index.store, &[]).await;
     let counts = index.store.counts(Some(&tenant("tenant-0"))).await.expect("counts");
     assert_eq!(counts, counts_of([].into_iter()));
     let nobody = Query::User(username("nobody"));
@@ -32,8 +32,8 @@ pub async fn what_a_user_activity_says_comes_back_as_it_was(index: &TestIndex) {
     details.properties = serde_json::from_value::<Properties>(properties).expect("properties");
     let events = [activity(KEY, 0, details)];
     apply(&*index.store, &events).await;
-    check(&*index.store, &events).await;
-    check(&*index.other, &events).await;
+    assert_is_fold_of(&*index.store, &events).await;
+    assert_is_fold_of(&*index.other, &events).await;
 }
 
 /// A register: the newest `user-activity` or `hydrated`.
@@ -105,7 +105,7 @@ pub async fn a_failure_is_in_force_while_it_is_the_newest(index: &TestIndex) {
     for (event, expected) in steps {
         apply(&*index.store, std::slice::from_ref(&event)).await;
         applied.push(event);
-        check(&*index.other, &applied).await;
+        assert_is_fold_of(&*index.other, &applied).await;
         assert_eq!(state(index).await, Some(expected), "after {} events", applied.len());
     }
 }
@@ -156,13 +156,13 @@ pub async fn applying_again_changes_nothing(index: &TestIndex) {
         apply(&*index.store, again).await;
         apply(&*index.other, again).await;
     }
-    check(&*index.store, &events).await;
+    assert_is_fold_of(&*index.store, &events).await;
 }
 
 /// No events, no error.
 pub async fn an_empty_batch_is_nothing(index: &TestIndex) {
     index.store.apply(&[]).await.expect("nothing is applied");
-    check(&*index.store, &[]).await;
+    assert_is_fold_of(&*index.store, &[]).await;
 }
 
 /// A batch need not be folded.
@@ -170,7 +170,7 @@ pub async fn several_changes_of_one_account_in_a_batch_are_joined(index: &TestIn
     let events = [activity(KEY, 5, named("new")), removed(KEY, 4), activity(KEY, 3, named("old")), removed(KEY, 2)];
     let changes: Vec<_> = events.iter().map(common::index::AccountActivity::of).collect();
     index.store.apply(&changes).await.expect("changes are applied");
-    check(&*index.store, &events).await;
+    assert_is_fold_of(&*index.store, &events).await;
 }
 
 /// Applies the events one after the other, each by another handle than the one before, and checks after each.
@@ -182,7 +182,7 @@ async fn check_one_by_one(index: &TestIndex, events: &[ActivityEvent]) {
         let account = other.get(&event.subject).await.expect("an answer");
         assert_eq!(account.as_ref(), known.get(&event.subject), "after event {place}");
     }
-    check(&*index.store, events).await;
+    assert_is_fold_of(&*index.store, events).await;
 }
 
 async fn state(index: &TestIndex) -> Option<AccountState> {

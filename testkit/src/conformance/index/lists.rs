@@ -6,7 +6,7 @@ use common::index::{AccountState, Filter, Query, fold};
 use jiff::{SignedDuration, Timestamp};
 
 use super::sample::{activity, at, client, details, event, failed, key, named, removed, tenant, username};
-use super::{TestIndex, apply, check, check_list, list_all};
+use super::{TestIndex, apply, assert_is_fold_of, check_list, list_all};
 
 /// By each alone and by all together, at every page size.
 pub async fn lists_are_narrowed_by_tenant_client_and_state(index: &TestIndex) {
@@ -100,7 +100,7 @@ pub async fn usernames_are_found_whatever_their_case(index: &TestIndex) {
         events.push(activity(&format!("other {n}"), 2, named(other)));
     }
     apply(&*index.store, &events).await;
-    check(&*index.store, &events).await;
+    assert_is_fold_of(&*index.store, &events).await;
     for spelling in spellings.iter().flat_map(|(one, other)| [one, other]) {
         let found = list_all(&*index.store, &Query::User(username(spelling)), &Filter::default(), 10).await;
         assert_eq!(found.len(), 2, "{spelling}");
@@ -157,7 +157,7 @@ pub async fn texts_of_every_shape_are_kept_apart(index: &TestIndex) {
         events.push(activity(text, i64::try_from(n).expect("a small number"), details));
     }
     apply(&*index.store, &events).await;
-    check(&*index.other, &events).await;
+    assert_is_fold_of(&*index.other, &events).await;
     let fold = fold(&events);
     for account in fold.values() {
         let filter = Filter { tenant: account.tenant_id().cloned(), ..Filter::default() };

@@ -31,6 +31,7 @@ pub use fold::*;
 pub use lists::*;
 pub use order::*;
 pub use paging::*;
+pub use sample::random_events;
 
 /// An empty index under test.
 pub struct TestIndex {
@@ -133,9 +134,15 @@ async fn apply(store: &dyn ActivityStore, events: &[ActivityEvent]) {
     store.apply(&changes).await.expect("changes are applied");
 }
 
-/// Panics unless the index is, in every way that can be asked for, the fold of `events`.
+/// Panics unless the index is, in every way that can be asked for, [`fold`] of `events`.
+///
+/// # Panics
+/// With the first difference, and the caller's place.
 #[track_caller]
-fn check<'a>(store: &'a dyn ActivityStore, events: &'a [ActivityEvent]) -> impl Future<Output = ()> + 'a {
+pub fn assert_is_fold_of<'a>(
+    store: &'a dyn ActivityStore,
+    events: &'a [ActivityEvent],
+) -> impl Future<Output = ()> + 'a {
     let caller = std::panic::Location::caller();
     async move {
         let fold = fold(events);

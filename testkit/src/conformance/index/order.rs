@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::sample::{activity, details, named, random_events, shuffled_with_duplicates, tenant, username};
-use super::{TestIndex, apply, check, check_counts, list_all};
+use super::{TestIndex, apply, assert_is_fold_of, check_counts, list_all};
 
 const SEEDS: u64 = 8;
 
@@ -26,7 +26,7 @@ pub async fn any_order_chunks_and_duplicates_give_the_fold(index: &TestIndex) {
             apply(&**store, chunk).await;
             left = rest;
         }
-        check(&*index.store, &events).await;
+        assert_is_fold_of(&*index.store, &events).await;
     }
 }
 
@@ -45,7 +45,7 @@ pub async fn appliers_side_by_side_give_the_fold(index: &TestIndex) {
         }
     });
     join_all(appliers).await;
-    check(&*index.other, &events).await;
+    assert_is_fold_of(&*index.other, &events).await;
 }
 
 /// In all and by tenant.
@@ -67,7 +67,7 @@ pub async fn an_account_that_changes_tenant_and_name_moves(index: &TestIndex) {
     for event in &events {
         apply(&*index.store, std::slice::from_ref(event)).await;
     }
-    check(&*index.store, &events).await;
+    assert_is_fold_of(&*index.store, &events).await;
     let found = async |query: Query, tenant: Option<TenantId>| {
         list_all(&*index.store, &query, &Filter { tenant, ..Filter::default() }, 10).await.len()
     };

@@ -99,8 +99,8 @@ pub(super) const REASONS: [FailureReason; 9] = [
     FailureReason::StoreUnavailable,
 ];
 
-/// `count` events about few keys, whose times and ids often collide.
-pub(super) fn random_events(random: &mut StdRng, keys: &[String], count: usize) -> Vec<ActivityEvent> {
+/// `count` events of every kind about `keys`, whose times and ids often collide.
+pub fn random_events(random: &mut StdRng, keys: &[String], count: usize) -> Vec<ActivityEvent> {
     (0..count).map(|_| random_event(random, keys)).collect()
 }
 
