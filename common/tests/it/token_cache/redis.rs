@@ -14,8 +14,9 @@ use common::token_cache::{
 };
 use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
+use testkit::certificates::{CertificateAuthority, CertificateFiles};
 use testkit::conformance::token_cache::{Cache, TokenCacheUnderTest, run_all};
-use testkit::servers::{KeyPrefix, PrivateRedis, RedisOptions};
+use testkit::servers::{KeyPrefix, PrivateRedis, RedisOptions, ServerTls};
 
 struct OnRedis {
     prefix: KeyPrefix,
@@ -279,6 +280,24 @@ async fn the_deployed_users_of_the_token_cache_may_do_all_of_it() {
         let cache = RedisTokenCache::open(pool, RedisTokenCacheOptions::default()).await.unwrap();
         use_all_of_it(&cache).await;
     }
+}
+
+#[tokio::test]
+async fn tls_needs_a_server_that_is_trusted_and_a_client_that_is_known() {
+    let (authority, strangers) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let tls = Some(ServerTls::of(&authority).requiring_client_certificate());
+    let redis = PrivateRedis::start(RedisOptions { tls, ..Default::default() }).await;
+    let open = async |authority: &CertificateAuthority, client: Option<CertificateFiles>| {
+        let (client_certificate, client_key) = client.map(|files| (files.certificate, files.key)).unzip();
+        let tls = TlsFiles { ca: Some(authority.certificate()), client_certificate, client_key };
+        let pool = RedisPool::new(&redis.tls_url().parse().unwrap(), &tls, 4)?;
+        RedisTokenCache::open(pool, RedisTokenCacheOptions::default()).await
+    };
+    let cache = open(&authority, Some(authority.client("web"))).await.unwrap();
+    use_all_of_it(&cache).await;
+    assert!(open(&strangers, Some(authority.client("web"))).await.is_err());
+    assert!(open(&authority, Some(strangers.client("web"))).await.is_err());
+    assert!(open(&authority, None).await.is_err());
 }
 
 async fn use_all_of_it(cache: &RedisTokenCache) {
