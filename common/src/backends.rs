@@ -12,7 +12,8 @@ use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
 use crate::token_cache::{
-    Outbox, RedisTokenCache, RedisTokenCacheOptions, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
+    Outbox, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache, SqliteTokenCacheOptions,
+    TokenCacheStore,
 };
 
 /// How many connections to Redis a port may hold open.
@@ -41,6 +42,8 @@ pub struct TokenCache {
     pub store: Arc<dyn TokenCacheStore>,
     /// The events that were written with them.
     pub outbox: Arc<dyn Outbox>,
+    /// Who may refresh them.
+    pub refresh_lock: Arc<dyn RefreshLock>,
 }
 
 /// A port could not be opened.
@@ -55,6 +58,12 @@ pub enum OpenError {
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+impl TokenCache {
+    fn of<T: TokenCacheStore + Outbox + RefreshLock + Clone + 'static>(cache: T) -> Self {
+        Self { store: Arc::new(cache.clone()), outbox: Arc::new(cache.clone()), refresh_lock: Arc::new(cache) }
+    }
 }
 
 impl Backends {
@@ -121,15 +130,14 @@ impl Backends {
         if url.scheme() == "sqlite" {
             let options = SqliteTokenCacheOptions::default();
             let cache = SqliteTokenCache::open(self.database(&url).await?, options).await?;
-            return Ok(TokenCache { store: Arc::new(cache.clone()), outbox: Arc::new(cache) });
+            return Ok(TokenCache::of(cache));
         }
         let options = RedisTokenCacheOptions {
             instance_name: self.settings.cache_instance_name.clone(),
             layout: self.settings.cache_layout,
             ..RedisTokenCacheOptions::default()
         };
-        let cache = RedisTokenCache::open(self.redis(&url)?, options).await?;
-        Ok(TokenCache { store: Arc::new(cache.clone()), outbox: Arc::new(cache) })
+        Ok(TokenCache::of(RedisTokenCache::open(self.redis(&url)?, options).await?))
     }
 
     fn redis(&self, url: &ServerUrl) -> Result<RedisPool, BackendError> {

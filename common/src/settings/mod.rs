@@ -3,6 +3,7 @@
 //! The one place that reads the environment; each setting is a flag or a variable, and the flag wins.
 
 mod duration;
+mod identity_provider;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,9 +12,11 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use duration::{InvalidMoment, moment, span};
+pub use identity_provider::IdentityProviderSettings;
 
 use crate::backend::{InvalidServerUrl, ServerUrl, TlsFiles};
 use crate::event::{KeyTooShort, UsernameKey, UsernamePolicy};
+use crate::identity::CertificateError;
 use crate::token_cache::Layout;
 
 /// The file everything lives in where no URL is given.
@@ -89,6 +92,24 @@ pub enum SettingsError {
     /// The key file is not given or cannot be read.
     #[error("--usernames hashed needs --username-key-file (USERNAME_KEY_FILE), a readable file of random bytes")]
     UsernameKeyFile(#[source] Option<std::io::Error>),
+    /// Nothing proves to the identity provider that this is the app.
+    #[error(
+        "the identity provider wants proof of the app: set IDP_CLIENT_SECRET, --idp-client-secret-file \
+         (IDP_CLIENT_SECRET_FILE) or --idp-client-certificate-file (IDP_CLIENT_CERTIFICATE_FILE)"
+    )]
+    NoClientCredential,
+    /// The file of the client secret cannot be read.
+    #[error("--idp-client-secret-file (IDP_CLIENT_SECRET_FILE) {path} cannot be read")]
+    ClientSecretFile {
+        /// Its path.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// See [`CertificateError`].
+    #[error("--idp-client-certificate-file (IDP_CLIENT_CERTIFICATE_FILE): {0}")]
+    ClientCertificate(#[from] CertificateError),
 }
 
 const LOG: (&str, &[&str], &str) =
@@ -219,6 +240,8 @@ mod tests {
         #[command(flatten)]
         _usernames: UsernameSettings,
         #[command(flatten)]
+        _provider: IdentityProviderSettings,
+        #[command(flatten)]
         _logs: crate::telemetry::LogSettings,
     }
 
@@ -233,7 +256,7 @@ mod tests {
     }
 
     fn given(flags: &[&str]) -> Connections {
-        Program::try_parse_from(std::iter::once(&"program").chain(flags)).unwrap().connections
+        Program::try_parse_from(["program", "--idp-client-id", "app"].iter().chain(flags)).unwrap().connections
     }
 
     #[test]

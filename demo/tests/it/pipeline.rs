@@ -62,7 +62,7 @@ impl Pipeline {
         backends.declare_log().await.unwrap();
         let Log { log, dead_letters } = backends.log().await.unwrap();
         let index = backends.index().await.unwrap();
-        let TokenCache { store, outbox } = backends.token_cache().await.unwrap();
+        let TokenCache { store, outbox, .. } = backends.token_cache().await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(Relay::new(outbox, log.clone(), RelaySettings::default()).run(stop.clone()));
         let projector = Projector::new(log, dead_letters, index.clone(), ProjectorSettings::default());
