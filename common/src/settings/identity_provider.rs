@@ -10,7 +10,7 @@ use crate::account::{ClientId, Environment, TenantId};
 use crate::identity::{Authority, ClientCertificate, Credential, ProviderKind, ProviderSettings, Scopes, Tenant};
 
 /// The app registration at the identity provider. The web app and its workers are given the same.
-#[derive(Args, Clone)]
+#[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Identity provider")]
 pub struct IdentityProviderSettings {
     /// Microsoft Entra ID's cloud, or the issuer of any other OpenID provider
