@@ -7,7 +7,8 @@ mod refresh_lock;
 mod sqlite;
 
 pub use port::{
-    Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
+    Backlog, CacheWrite, EntryId, Expiry, ExpiryChange, Outbox, OutboxEntry, Precondition, TokenCacheStore,
+    WriteOutcome,
 };
 pub use redis::{Layout, RedisTokenCache, RedisTokenCacheOptions, UnknownLayout};
 pub use refresh_lock::{RefreshLock, RefreshPermit};
