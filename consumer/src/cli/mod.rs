@@ -37,7 +37,7 @@ enum Command {
     /// Look at one account, or find out why it has no token
     Account(account::Account),
     /// Acquire tokens for accounts whose users are away, and keep their caches alive
-    Hydrate(hydrate::Hydrate),
+    Hydrate(Box<hydrate::Hydrate>),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
