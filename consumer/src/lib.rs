@@ -1,4 +1,5 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
+pub mod doctor;
 pub mod projector;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
+mod doctor;
 
 mod hydrate;
 mod pick;
@@ -49,7 +50,7 @@ impl Cli {
         match self.command {
             Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
-            Command::Account(command) => command.run(&backends).await,
+            Command::Account(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Hydrate(command) => {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
             }
