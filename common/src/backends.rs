@@ -13,7 +13,7 @@ use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
 use crate::token_cache::{
     Outbox, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache, SqliteTokenCacheOptions,
-    TokenCacheStore,
+    TokenCacheScan, TokenCacheStore,
 };
 
 /// How many connections to Redis a port may hold open.
@@ -44,6 +44,8 @@ pub struct TokenCache {
     pub outbox: Arc<dyn Outbox>,
     /// Who may refresh them.
     pub refresh_lock: Arc<dyn RefreshLock>,
+    /// Which blobs there are; for an operator's tools.
+    pub scan: Arc<dyn TokenCacheScan>,
 }
 
 /// A port could not be opened.
@@ -61,8 +63,13 @@ pub enum OpenError {
 }
 
 impl TokenCache {
-    fn of<T: TokenCacheStore + Outbox + RefreshLock + Clone + 'static>(cache: T) -> Self {
-        Self { store: Arc::new(cache.clone()), outbox: Arc::new(cache.clone()), refresh_lock: Arc::new(cache) }
+    fn of<T: TokenCacheStore + Outbox + RefreshLock + TokenCacheScan + Clone + 'static>(cache: T) -> Self {
+        Self {
+            store: Arc::new(cache.clone()),
+            outbox: Arc::new(cache.clone()),
+            refresh_lock: Arc::new(cache.clone()),
+            scan: Arc::new(cache),
+        }
     }
 }
 

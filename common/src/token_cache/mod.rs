@@ -4,6 +4,7 @@ pub mod msal;
 mod port;
 mod redis;
 mod refresh_lock;
+mod scan;
 mod sqlite;
 
 pub use port::{
@@ -11,4 +12,5 @@ pub use port::{
 };
 pub use redis::{Layout, RedisTokenCache, RedisTokenCacheOptions, UnknownLayout};
 pub use refresh_lock::{RefreshLock, RefreshPermit};
+pub use scan::{MOST_SCANNED, ScanCursor, ScanPage, TokenCacheScan};
 pub use sqlite::{SqliteTokenCache, SqliteTokenCacheOptions};

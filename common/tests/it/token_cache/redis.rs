@@ -9,8 +9,8 @@ use common::backend::{BackendError, TlsFiles, Trouble};
 use common::event::{AccountHint, Activity, EventDraft, EventSource};
 use common::redis_pool::RedisPool;
 use common::token_cache::{
-    CacheWrite, EntryId, Expiry, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions,
-    TokenCacheStore, WriteOutcome,
+    CacheWrite, EntryId, Expiry, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions, RefreshLock,
+    ScanCursor, TokenCacheScan, TokenCacheStore, WriteOutcome,
 };
 use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
@@ -144,6 +144,33 @@ async fn a_key_of_the_other_layout_is_an_error_that_names_the_setting_and_change
         assert_eq!(ask::<String>(&mut connection, &["TYPE", &name]).await, kind, "it is left as it was");
         assert_eq!(cache.backlog().await.unwrap().kept, 0, "no event of a write that was not");
     }
+}
+
+#[tokio::test]
+async fn a_scan_takes_the_instance_name_literally_and_tells_of_names_that_are_no_cache_key() {
+    let prefix = KeyPrefix::fresh().await;
+    let mut connection = raw(&prefix).await;
+    let cache = open(&prefix, "[c]*?\\", Layout::Aspnet).await;
+    let key = CacheKey::new("key").unwrap();
+    cache.write(write(&key, Expiry::default(), None)).await.unwrap();
+    cache.try_acquire(&key, Duration::from_secs(60)).await.unwrap().unwrap();
+    let name = format!("{prefix}[c]*?\\:");
+    for other in [format!("{prefix}c*x\\:key"), format!("{prefix}[c]*x\\:key"), format!("{name}{}", "k".repeat(513))] {
+        ask::<()>(&mut connection, &["HSET", &other, "data", "x"]).await;
+    }
+    let (mut keys, mut unreadable_names, mut cursor) = (Vec::new(), 0, None);
+    loop {
+        let page = cache.scan(cursor.as_ref(), 10_000).await.unwrap();
+        keys.extend(page.keys);
+        unreadable_names += page.unreadable_names;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((keys, unreadable_names), (vec![key], 1));
+    let error = cache.scan(Some(&ScanCursor::new("x")), 10).await.unwrap_err();
+    assert_eq!(error.trouble, Trouble::Corrupt);
 }
 
 #[tokio::test]
