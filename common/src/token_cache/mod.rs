@@ -8,7 +8,8 @@ mod scan;
 mod sqlite;
 
 pub use port::{
-    Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
+    Backlog, CacheWrite, EntryId, Expiry, ExpiryChange, Outbox, OutboxEntry, Precondition, TokenCacheStore,
+    WriteOutcome,
 };
 pub use redis::{Layout, RedisTokenCache, RedisTokenCacheOptions, UnknownLayout};
 pub use refresh_lock::{RefreshLock, RefreshPermit};

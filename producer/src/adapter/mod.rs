@@ -173,7 +173,7 @@ impl TokenCacheAdapter {
         precondition: Precondition<'_>,
         traceparent: Option<TraceParent>,
     ) -> Result<WriteOutcome, WriteError> {
-        let write = CacheWrite { key, blob, expiry, precondition, event: None };
+        let write = CacheWrite { key, blob, expiry: expiry.into(), precondition, event: None };
         match self.about(key, blob) {
             Ok(About::User(mut details)) => {
                 details.properties = self.ask_host(key, &details).await;
