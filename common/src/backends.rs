@@ -11,6 +11,7 @@ use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOption
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
+use crate::token_cache::encryption::{EncryptedTokenCache, Rewrap, RewrapOptions};
 use crate::token_cache::{
     Outbox, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache, SqliteTokenCacheOptions,
     TokenCacheScan, TokenCacheStore,
@@ -128,11 +129,32 @@ impl Backends {
         Ok(Arc::new(RedisIndex::open(self.redis(&url)?, &self.settings.index_prefix).await?))
     }
 
-    /// The token cache with its outbox.
+    /// The token cache with its outbox; encrypted where keys are set.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn token_cache(&self) -> Result<TokenCache, OpenError> {
+        let cipher = self.settings.cache_cipher()?;
+        let mut cache = self.stored_token_cache().await?;
+        if let Some(cipher) = cipher {
+            let address = self.settings.cache_url()?.to_string();
+            cache.store = Arc::new(EncryptedTokenCache::new(cache.store, cipher, address));
+        }
+        Ok(cache)
+    }
+
+    /// What moves the blobs of the token cache to the active key.
+    ///
+    /// # Errors
+    /// [`OpenError`]; wrong settings where no keys are set.
+    pub async fn rewrap(&self, options: RewrapOptions) -> Result<Rewrap, OpenError> {
+        let cipher = self.settings.cache_cipher()?.ok_or(SettingsError::NoEncryptionKeys)?;
+        let cache = self.stored_token_cache().await?;
+        Ok(Rewrap::new(cache.store, cache.scan, cipher, options))
+    }
+
+    /// The token cache as it is stored, whatever is set about encryption.
+    async fn stored_token_cache(&self) -> Result<TokenCache, OpenError> {
         let url = self.settings.cache_url()?;
         if url.scheme() == "sqlite" {
             let options = SqliteTokenCacheOptions::default();

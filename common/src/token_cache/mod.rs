@@ -1,5 +1,6 @@
 //! The token cache: one MSAL blob per user, and the outbox that is written with it.
 
+pub mod encryption;
 pub mod msal;
 mod port;
 mod redis;

@@ -25,6 +25,16 @@ pub trait TokenCacheScan: Send + Sync + fmt::Debug {
     /// # Cancel safety
     /// Cancel safe: it changes nothing.
     async fn scan(&self, cursor: Option<&ScanCursor>, limit: usize) -> Result<ScanPage, BackendError>;
+
+    /// What is stored under `key`, as it is stored: an envelope where blobs are encrypted. Unlike
+    /// [`TokenCacheStore::read`](super::TokenCacheStore::read) it starts no sliding window anew.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    async fn peek(&self, key: &CacheKey) -> Result<Option<Vec<u8>>, BackendError>;
 }
 
 /// Some of the cache keys there are.

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 
-use super::RedisTokenCache;
+use super::{Layout, RedisTokenCache};
+use crate::account::CacheKey;
 use crate::backend::{BackendError, Trouble};
 use crate::token_cache::scan::{MOST_SCANNED, ScanCursor, ScanPage, TokenCacheScan};
 
@@ -26,6 +27,16 @@ impl TokenCacheScan for RedisTokenCache {
         let mut page = self.page(names);
         page.next = (next != 0).then(|| ScanCursor::new(next.to_string()));
         Ok(page)
+    }
+
+    async fn peek(&self, key: &CacheKey) -> Result<Option<Vec<u8>>, BackendError> {
+        let name = self.shared.keys.blob(key);
+        let query = match self.shared.layout {
+            Layout::Aspnet => redis::cmd("HGET").arg(name).arg("data").to_owned(),
+            Layout::String => redis::cmd("GET").arg(name).to_owned(),
+        };
+        let mut connection = self.connection().await?;
+        query.query_async(&mut *connection).await.map_err(|e| self.error(e))
     }
 }
 

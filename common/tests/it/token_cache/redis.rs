@@ -18,9 +18,9 @@ use testkit::certificates::{CertificateAuthority, CertificateFiles};
 use testkit::conformance::token_cache::{Cache, TokenCacheUnderTest, run_all};
 use testkit::servers::{KeyPrefix, PrivateRedis, RedisOptions, ServerTls};
 
-struct OnRedis {
-    prefix: KeyPrefix,
-    layout: Layout,
+pub(super) struct OnRedis {
+    pub(super) prefix: KeyPrefix,
+    pub(super) layout: Layout,
 }
 
 #[async_trait]
@@ -38,16 +38,16 @@ fn pool(prefix: &KeyPrefix) -> RedisPool {
     RedisPool::new(&prefix.redis_url().parse().unwrap(), &TlsFiles::default(), 4).unwrap()
 }
 
-async fn open(prefix: &KeyPrefix, name: &str, layout: Layout) -> RedisTokenCache {
+pub(super) async fn open(prefix: &KeyPrefix, name: &str, layout: Layout) -> RedisTokenCache {
     let options = RedisTokenCacheOptions { instance_name: format!("{prefix}{name}:"), layout, ..Default::default() };
     RedisTokenCache::open(pool(prefix), options).await.unwrap()
 }
 
-async fn raw(prefix: &KeyPrefix) -> MultiplexedConnection {
+pub(super) async fn raw(prefix: &KeyPrefix) -> MultiplexedConnection {
     redis::Client::open(prefix.redis_url()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-async fn ask<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, words: &[&str]) -> T {
+pub(super) async fn ask<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, words: &[&str]) -> T {
     redis::cmd(words[0]).arg(&words[1..]).query_async(connection).await.unwrap()
 }
 
