@@ -98,7 +98,7 @@ impl WebApp {
             .route(routes::ICON, get(icon))
             .route(routes::LIVEZ, get(|| async { "ok\n" }))
             .fallback(|| async { Problem::from(Kind::NotFound) })
-            .method_not_allowed_fallback(|| async { Problem::from(Kind::Malformed) })
+            .method_not_allowed_fallback(|| async { Problem::from(Kind::WrongMethod) })
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .layer(from_fn_with_state(Arc::clone(app), within_time))
             .layer(from_fn_with_state(headers, headers::add))

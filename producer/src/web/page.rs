@@ -55,7 +55,7 @@ pub(super) fn account(session: &Session, tokens: &Tokens, now: Timestamp) -> Htm
                 div.avatar aria-hidden="true" { (initial(user)) }
                 div {
                     h1 #user { (user.shown()) }
-                    @if let Some(username) = &user.username { p.quiet #username { (username) } }
+                    @if let Some(username) = user.username.as_deref().filter(|username| *username != user.shown()) { p.quiet #username { (username) } }
                 }
             }
             section.card {

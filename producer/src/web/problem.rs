@@ -24,6 +24,8 @@ pub(super) enum Kind {
     NotFound,
     /// The request is none that this app makes.
     Malformed,
+    /// The address is there, and not for this method.
+    WrongMethod,
     /// A form was not sent from a page of this session.
     Forged,
     /// The sign-in that came back was not begun in this browser, or too long ago, or came back before.
@@ -85,6 +87,7 @@ impl Kind {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Malformed | Self::NotBegunHere => StatusCode::BAD_REQUEST,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Forged | Self::Denied | Self::OtherTenant => StatusCode::FORBIDDEN,
             Self::Refused => StatusCode::BAD_GATEWAY,
             Self::ProviderAway | Self::CacheAway => StatusCode::SERVICE_UNAVAILABLE,
@@ -95,7 +98,7 @@ impl Kind {
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::NotFound => "There is no such page",
-            Self::Malformed => "This request cannot be read",
+            Self::Malformed | Self::WrongMethod => "This request cannot be read",
             Self::Forged => "This form is not from your session",
             Self::NotBegunHere => "This sign-in cannot be finished",
             Self::Denied => "You were not signed in",
@@ -110,7 +113,7 @@ impl Kind {
     pub(super) fn sentence(self) -> &'static str {
         match self {
             Self::NotFound => "The address may be old, or mistyped.",
-            Self::Malformed => "It is not one that a page of this app makes.",
+            Self::Malformed | Self::WrongMethod => "It is not one that a page of this app makes.",
             Self::Forged => "Nothing was done. Go to your account page and try again from there.",
             Self::NotBegunHere => {
                 "It was begun in another browser, too long ago, or it has been finished already. Begin again."
