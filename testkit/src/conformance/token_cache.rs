@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use common::account::{CacheKey, ClientId, Environment, HomeAccountId};
 use common::event::{AccountDetails, AccountHint, Activity, ActivityEvent, EventDraft, EventSource, TraceParent};
 use common::token_cache::{
-    Backlog, CacheWrite, EntryId, Expiry, ExpiryChange, Outbox, OutboxEntry, Precondition, TokenCacheStore,
-    WriteOutcome,
+    Backlog, CacheWrite, EntryId, Expiry, ExpiryChange, Outbox, OutboxEntry, Precondition, ScanCursor, TokenCacheScan,
+    TokenCacheStore, WriteOutcome,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -29,8 +29,8 @@ const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(300);
 
 /// A handle on one cache.
-pub trait Cache: TokenCacheStore + Outbox {}
-impl<T: TokenCacheStore + Outbox> Cache for T {}
+pub trait Cache: TokenCacheStore + Outbox + TokenCacheScan {}
+impl<T: TokenCacheStore + Outbox + TokenCacheScan> Cache for T {}
 
 /// The backend under test.
 #[async_trait]
@@ -57,6 +57,8 @@ pub async fn run_all(subject: &dyn TokenCacheUnderTest) {
         a_write_that_keeps_the_expiry_starts_the_sliding_window_anew(subject),
         a_sliding_expiry_is_rearmed_by_reading(subject),
         an_absolute_expiry_bounds_a_sliding_one(subject),
+        a_scan_finds_every_blob_and_nothing_else(subject),
+        a_scan_beside_writers_misses_nothing_that_stays(subject),
         an_event_comes_out_as_it_was_drafted(subject),
         times_strictly_increase_and_stay(subject),
         what_is_taken_is_hidden_for_a_while(subject),
@@ -249,6 +251,42 @@ pub async fn an_absolute_expiry_bounds_a_sliding_one(subject: &dyn TokenCacheUnd
     put_until(&*cache, "key", Expiry { absolute: Some(end), sliding: Some(LONG) }).await;
     wait_until(PATIENCE, async || read(&*cache, "key").await.is_none()).await;
     assert!(Timestamp::now() >= end);
+}
+
+/// Page by page, with the outbox and a neighbour beside it, and without what is removed or has expired.
+pub async fn a_scan_finds_every_blob_and_nothing_else(subject: &dyn TokenCacheUnderTest) {
+    let (cache, neighbour) = (subject.open("scanned").await, subject.open("scanned too").await);
+    assert_eq!(scan_all(&*cache, 1000).await, HashSet::new(), "nothing at first");
+    let keys: HashSet<CacheKey> = (0..150).map(|number| cache_key(&format!("uid-{number}.ütid*"))).collect();
+    for key in &keys {
+        let event = removal(key.as_str());
+        cache.write(CacheWrite { event: Some(&event), ..plain_write(key, b"blob") }).await.expect("a write");
+    }
+    put(&*neighbour, "not this one", b"blob").await;
+    put(&*cache, "removed", b"blob").await;
+    cache.remove(&cache_key("removed"), None).await.expect("a removal");
+    put_until(&*cache, "expired", Expiry { absolute: Some(Timestamp::now()), sliding: None }).await;
+    for limit in [50, 64, usize::MAX] {
+        assert_eq!(scan_all(&*cache, limit).await, keys, "in pages of {limit}");
+    }
+}
+
+/// What was there before the walk and is there after it comes.
+pub async fn a_scan_beside_writers_misses_nothing_that_stays(subject: &dyn TokenCacheUnderTest) {
+    let (cache, writer) = (subject.open("walked").await, subject.open("walked").await);
+    let keys: HashSet<CacheKey> = (0..50).map(|number| cache_key(&format!("stays-{number}"))).collect();
+    for key in &keys {
+        put(&*cache, key.as_str(), b"blob").await;
+    }
+    let others = async {
+        for number in 0..60 {
+            put(&*writer, &format!("comes-{number}"), b"blob").await;
+            writer.remove(&cache_key(&format!("comes-{}", number / 2)), None).await.expect("a removal");
+            put(&*writer, &format!("stays-{}", number % 50), b"another").await;
+        }
+    };
+    let (found, ()) = tokio::join!(scan_all(&*cache, 20), others);
+    assert!(keys.is_subset(&found), "{:?}", keys.difference(&found));
 }
 
 /// Written with a blob, with a removal, and alone.
@@ -460,6 +498,20 @@ pub async fn no_update_is_lost_and_none_without_its_event(subject: &dyn TokenCac
     assert_eq!(blob.lines().collect::<HashSet<_>>().len(), 8 * 15, "no update is lost");
     assert_eq!(blob.lines().count(), 8 * 15, "none is made twice");
     assert_eq!(take_all(&*cache, LONG).await.len(), 8 * 15, "as many events as writes that were written");
+}
+
+async fn scan_all(cache: &dyn Cache, limit: usize) -> HashSet<CacheKey> {
+    let mut found = HashSet::new();
+    let mut cursor: Option<ScanCursor> = None;
+    loop {
+        let page = cache.scan(cursor.as_ref(), limit).await.expect("a page");
+        assert_eq!(page.unreadable_names, 0);
+        found.extend(page.keys);
+        cursor = page.next;
+        if cursor.is_none() {
+            return found;
+        }
+    }
 }
 
 async fn add_line(cache: &dyn Cache, line: &str) {

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use testkit::conformance::token_cache::{Cache, TokenCacheUnderTest, run_all};
 
-struct OnSqlite(TempDir);
+pub(super) struct OnSqlite(pub(super) TempDir);
 
 #[async_trait]
 impl TokenCacheUnderTest for OnSqlite {
