@@ -47,6 +47,8 @@ struct Report {
 struct Examined {
     /// How the blob is laid out where it is kept.
     layout: String,
+    /// Whether this program encrypts blobs, and takes encrypted ones alone.
+    is_encrypted: bool,
     #[serde(flatten)]
     diagnosis: Diagnosis,
     /// What came of trying.
@@ -72,6 +74,7 @@ impl Doctor {
                 Some(Worker::new(index.clone(), cache.clone(), client, settings))
             }
         };
+        let is_encrypted = backends.settings().cache_cipher()?.is_some();
         let client_id = self.provider.client_id().cloned();
         let doctor = doctor::Doctor { index, store: cache.store, client_id };
         let mut accounts = Vec::with_capacity(keys.len());
@@ -81,7 +84,7 @@ impl Doctor {
                 None => None,
             };
             let diagnosis = doctor.examine(&key, Timestamp::now()).await;
-            accounts.push(Examined { layout: layout(backends)?, diagnosis, attempt });
+            accounts.push(Examined { layout: layout(backends)?, is_encrypted, diagnosis, attempt });
         }
         let report = Report { accounts };
         if self.json {
@@ -166,7 +169,8 @@ impl Examined {
             ("client id", shown(index.client_id.as_ref())),
             ("last activity", shown(index.last_activity)),
             ("last hydration", shown(index.last_hydration)),
-            ("blob", blob.bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes, {}", self.layout))),
+            ("blob", blob.bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes"))),
+            ("kept as", format!("{}, {}", self.layout, if self.is_encrypted { "encrypted" } else { "not encrypted" })),
         ]);
         let tokens = blob.access_tokens.iter().map(|token| {
             let state = if token.is_valid { "valid" } else { "expired" };

@@ -56,12 +56,7 @@ impl Rig {
     pub(crate) async fn embedded(options: Options) -> Self {
         let (folder, database) = database().await;
         let cache = SqliteTokenCache::open(database.clone(), SqliteTokenCacheOptions::default()).await.unwrap();
-        let cache = TokenCache {
-            store: Arc::new(cache.clone()),
-            outbox: Arc::new(cache.clone()),
-            refresh_lock: Arc::new(cache),
-        };
-        Self::with(options, cache, folder, database, None).await
+        Self::with(options, TokenCache::of(cache), folder, database, None).await
     }
 
     /// The token cache in Redis.
@@ -71,12 +66,7 @@ impl Rig {
         let pool = RedisPool::new(&prefix.redis_url().parse().unwrap(), &TlsFiles::default(), 16).unwrap();
         let redis = RedisTokenCacheOptions { instance_name: prefix.to_string(), layout, ..Default::default() };
         let cache = RedisTokenCache::open(pool, redis).await.unwrap();
-        let cache = TokenCache {
-            store: Arc::new(cache.clone()),
-            outbox: Arc::new(cache.clone()),
-            refresh_lock: Arc::new(cache),
-        };
-        Self::with(options, cache, folder, database, Some(prefix)).await
+        Self::with(options, TokenCache::of(cache), folder, database, Some(prefix)).await
     }
 
     async fn with(
