@@ -1,3 +1,5 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
+pub mod gap;
+pub mod health;
 pub mod projector;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::index::{AccountActivity, fold};
+use common::index::{AccountActivity, Checkpoint, fold};
 use common::log::{DeadLetter, LogMessage};
 use jiff::Timestamp;
 
@@ -25,6 +25,12 @@ pub(super) struct Done {
     pub(super) events: u64,
     pub(super) refused: BTreeMap<&'static str, u64>,
     pub(super) newest_event: Option<Timestamp>,
+}
+
+impl Done {
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { next_offset: self.next_offset, newest_event: self.newest_event }
+    }
 }
 
 impl Batch {

@@ -160,7 +160,7 @@ impl Rig {
     }
 
     pub(crate) async fn checkpoint(&self, partition: u32) -> u64 {
-        self.store.checkpoint(partition).await.unwrap().unwrap_or_default()
+        self.store.checkpoint(partition).await.unwrap().map_or(0, |checkpoint| checkpoint.next_offset)
     }
 
     /// Holds the index against the fold of the whole log.
