@@ -2,4 +2,10 @@
 
 pub mod gap;
 pub mod health;
+mod insist;
+pub mod progress;
 pub mod projector;
+pub mod rebuild;
+pub mod replay;
+mod span;
+pub mod verify;

@@ -12,6 +12,7 @@ mod live;
 mod paging;
 mod record;
 mod redis;
+mod seed;
 mod sqlite;
 mod store;
 
@@ -19,6 +20,7 @@ pub use activity::{AccountActivity, AccountState, Register, Stamp, fold};
 pub use generations::{Building, Generations, IndexGenerations, IndexUpkeep, ScanCursor, ScanPage};
 pub use live::LiveIndex;
 pub use redis::RedisIndex;
+pub use seed::Seed;
 pub use sqlite::SqliteIndex;
 pub use store::{
     ActivityStore, Checkpoint, Counts, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Page, Query,

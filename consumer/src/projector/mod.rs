@@ -29,6 +29,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::batch::Batch;
 use self::follow::Follower;
 use self::status::Noted;
 use crate::gap::LogGap;
