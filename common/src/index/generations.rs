@@ -204,7 +204,7 @@ mod tests {
         assert_eq!((first.live, first.retired, &*first.dropping), (2, Some(1), &[][..]));
         let second = begun(&first).swapped();
         assert_eq!((second.live, second.retired, &*second.dropping), (3, Some(2), &[1][..]));
-        assert_eq!(second.deleted(1).dropping, []);
+        assert!(second.deleted(1).dropping.is_empty());
     }
 
     #[test]
