@@ -122,6 +122,11 @@ impl WebSide {
         Ok(())
     }
 
+    /// The app's client, which its worker shares.
+    pub(crate) fn client(&self) -> &IdentityClient {
+        &self.client
+    }
+
     /// Whether the provider honours this access token now.
     pub(crate) fn is_live(&self, access_token: &str) -> bool {
         self.provider.validate(access_token).is_some()
