@@ -4,6 +4,7 @@
 mod cli;
 mod faults;
 mod foreign_client;
+mod keys;
 mod program;
 mod projector;
 mod projector_servers;
