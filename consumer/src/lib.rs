@@ -2,3 +2,4 @@
 
 pub mod projector;
 pub mod rewrap;
+pub mod worker;

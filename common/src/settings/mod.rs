@@ -100,6 +100,9 @@ pub enum SettingsError {
     /// The key file is not given or cannot be read.
     #[error("--usernames hashed needs --username-key-file (USERNAME_KEY_FILE), a readable file of random bytes")]
     UsernameKeyFile(#[source] Option<std::io::Error>),
+    /// Nothing says which app this is at the identity provider.
+    #[error("which app this is has to be said: set --idp-client-id (IDP_CLIENT_ID)")]
+    NoClientId,
     /// Nothing proves to the identity provider that this is the app.
     #[error(
         "the identity provider wants proof of the app: set IDP_CLIENT_SECRET, --idp-client-secret-file \

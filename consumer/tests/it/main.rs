@@ -9,3 +9,4 @@ mod program;
 mod projector;
 mod projector_servers;
 mod rig;
+mod worker;

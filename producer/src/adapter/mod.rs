@@ -5,6 +5,7 @@
 
 mod before_write;
 mod draft;
+mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 pub use before_write::{BeforeWrite, HookError, OnBeforeWrite};
 pub use draft::UnreadableBlob;
 use draft::{About, about};
+pub use tokens::SaveError;
 
 /// How an adapter writes events.
 #[derive(Clone)]
@@ -121,6 +123,11 @@ impl TokenCacheAdapter {
     /// An adapter over `store`.
     pub fn new(store: Arc<dyn TokenCacheStore>, settings: AdapterSettings) -> Self {
         Self { store, settings: Arc::new(settings), counters: Arc::default() }
+    }
+
+    /// The store it writes to, for those who only read.
+    pub fn store(&self) -> Arc<dyn TokenCacheStore> {
+        Arc::clone(&self.store)
     }
 
     /// The blob under `key`.
