@@ -1,5 +1,16 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
+pub mod gap;
+pub mod health;
+mod insist;
+pub mod progress;
 pub mod projector;
+<<<<<<< HEAD
 pub mod rewrap;
+=======
+pub mod rebuild;
+pub mod replay;
+mod span;
+pub mod verify;
+>>>>>>> main
 pub mod worker;
