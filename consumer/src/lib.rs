@@ -1,8 +1,9 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
+mod insist;
+pub mod doctor;
 pub mod gap;
 pub mod health;
-mod insist;
 pub mod progress;
 pub mod projector;
 <<<<<<< HEAD

@@ -1,11 +1,8 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
-<<<<<<< HEAD
-=======
-
 mod bar;
->>>>>>> main
+mod doctor;
 mod hydrate;
 mod keys;
 mod pick;
@@ -68,7 +65,7 @@ impl Cli {
             Command::Replay(command) => command.run(&backends).await,
             Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
-            Command::Account(command) => command.run(&backends).await,
+            Command::Account(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Keys(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Hydrate(command) => {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await

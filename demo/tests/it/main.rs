@@ -6,3 +6,4 @@ mod fleet;
 mod msal_python;
 mod pipeline;
 mod program;
+mod secrets;

@@ -16,7 +16,7 @@ use common::event::{
     AccountDetails, AccountHint, Activity, EventDraft, EventSource, Properties, TraceParent, UsernamePolicy,
 };
 use common::token_cache::msal::TokenCacheBlob;
-use common::token_cache::{CacheWrite, Expiry, Precondition, TokenCacheStore, WriteOutcome};
+use common::token_cache::{CacheWrite, Expiry, ExpiryChange, Precondition, TokenCacheStore, WriteOutcome};
 use jiff::Timestamp;
 
 pub use before_write::{BeforeWrite, HookError, OnBeforeWrite};
@@ -162,7 +162,7 @@ impl TokenCacheAdapter {
         key: &CacheKey,
         read: Option<&[u8]>,
         blob: &[u8],
-        expiry: Expiry,
+        expiry: impl Into<ExpiryChange>,
     ) -> Result<WriteOutcome, WriteError> {
         let precondition = read.map_or(Precondition::Absent, Precondition::Unchanged);
         self.write_traced(key, blob, expiry, precondition, None).await
@@ -176,7 +176,7 @@ impl TokenCacheAdapter {
         &self,
         key: &CacheKey,
         blob: &[u8],
-        expiry: Expiry,
+        expiry: impl Into<ExpiryChange>,
         precondition: Precondition<'_>,
         traceparent: Option<TraceParent>,
     ) -> Result<WriteOutcome, WriteError> {

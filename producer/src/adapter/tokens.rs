@@ -5,7 +5,7 @@ use common::account::CacheKey;
 use common::backend::{BackendError, Trouble};
 use common::identity::{CacheWriter, TokenResponse};
 use common::token_cache::msal::TokenCacheBlob;
-use common::token_cache::{Expiry, WriteOutcome};
+use common::token_cache::{Expiry, ExpiryChange, WriteOutcome};
 
 use super::{TokenCacheAdapter, WriteError};
 
@@ -79,7 +79,7 @@ fn readable(bytes: Option<&[u8]>) -> TokenCacheBlob {
 #[async_trait]
 impl CacheWriter for TokenCacheAdapter {
     async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
-        match self.write_if_unchanged(key, read, blob, Expiry::default()).await {
+        match self.write_if_unchanged(key, read, blob, ExpiryChange::Kept).await {
             Ok(outcome) => Ok(outcome),
             Err(WriteError::Store(error)) => Err(error),
             Err(WriteError::Unreadable(error)) => {
