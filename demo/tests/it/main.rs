@@ -5,3 +5,4 @@ mod broker_down;
 mod msal_python;
 mod pipeline;
 mod program;
+mod web_app;

@@ -27,6 +27,7 @@ struct Settings {
 pub(crate) struct Pipeline {
     pub(crate) adapter: TokenCacheAdapter,
     pub(crate) index: Arc<dyn ActivityStore>,
+    pub(crate) cache: TokenCache,
     _stop: DropGuard,
 }
 
@@ -62,14 +63,14 @@ impl Pipeline {
         backends.declare_log().await.unwrap();
         let Log { log, dead_letters } = backends.log().await.unwrap();
         let index = backends.index().await.unwrap();
-        let TokenCache { store, outbox, .. } = backends.token_cache().await.unwrap();
+        let cache = backends.token_cache().await.unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(Relay::new(outbox, log.clone(), RelaySettings::default()).run(stop.clone()));
+        tokio::spawn(Relay::new(cache.outbox.clone(), log.clone(), RelaySettings::default()).run(stop.clone()));
         let projector = Projector::new(log, dead_letters, index.clone(), ProjectorSettings::default());
         tokio::spawn(projector.run(stop.clone()));
         let source = EventSource::new("/apps/test").unwrap();
-        let adapter = TokenCacheAdapter::new(store, AdapterSettings::new(source));
-        Self { adapter, index, _stop: stop.drop_guard() }
+        let adapter = TokenCacheAdapter::new(cache.store.clone(), AdapterSettings::new(source));
+        Self { adapter, index, cache, _stop: stop.drop_guard() }
     }
 
     pub(crate) async fn get(&self, key: &str) -> Option<AccountActivity> {
