@@ -43,7 +43,7 @@ impl WebSide {
             client_secret: SECRET.to_owned(),
             redirect_uri: settings.public_url.redirect_uri().into(),
             post_logout_redirect_uri: settings.public_url.post_logout_redirect_uri().into(),
-            access_token_seconds: 3,
+            access_token_seconds: 5,
         })
         .await;
         let credential = Credential::ClientSecret(SECRET.to_owned().into());
