@@ -1,6 +1,9 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
+
+mod hydrate;
+mod pick;
 mod project;
 mod query;
 mod topology;
@@ -31,8 +34,10 @@ enum Command {
     Project(project::Project),
     /// List accounts of the index
     Query(query::Query),
-    /// Look at one account
+    /// Look at one account, or find out why it has no token
     Account(account::Account),
+    /// Acquire tokens for accounts whose users are away, and keep their caches alive
+    Hydrate(Box<hydrate::Hydrate>),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -45,6 +50,9 @@ impl Cli {
             Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Account(command) => command.run(&backends).await,
+            Command::Hydrate(command) => {
+                command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
+            }
             Command::Topology(command) => command.run(&backends).await,
         }
     }

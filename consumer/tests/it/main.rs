@@ -8,3 +8,4 @@ mod program;
 mod projector;
 mod projector_servers;
 mod rig;
+mod worker;

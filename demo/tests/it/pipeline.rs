@@ -31,35 +31,59 @@ pub(crate) struct Pipeline {
     _stop: DropGuard,
 }
 
+/// The flags for the log of `broker`, with index and token cache under `prefix`.
+pub(crate) fn on_servers(broker: &str, prefix: &KeyPrefix) -> Vec<String> {
+    let (index, cache) = (format!("{}index:", prefix.as_str()), format!("{}cache:", prefix.as_str()));
+    let redis = prefix.redis_url();
+    [
+        ["--log-url", broker],
+        ["--index-url", redis],
+        ["--cache-url", redis],
+        ["--index-prefix", &index],
+        ["--cache-instance-name", &cache],
+    ]
+    .as_flattened()
+    .iter()
+    .map(|word| (*word).to_owned())
+    .collect()
+}
+
+/// The flags for one SQLite file.
+pub(crate) fn in_file(path: &std::path::Path) -> Vec<String> {
+    let url = format!("sqlite://{}", path.display());
+    [["--log-url", &url], ["--index-url", &url], ["--cache-url", &url]]
+        .as_flattened()
+        .iter()
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
+/// What flags mean.
+pub(crate) fn connections(flags: &[String]) -> Connections {
+    Settings::parse_from(std::iter::once("test").chain(flags.iter().map(String::as_str))).connections
+}
+
+/// The program, which `cargo test --workspace` has built beside the demo.
+pub(crate) fn consumer() -> std::path::PathBuf {
+    let consumer = std::path::Path::new(env!("CARGO_BIN_EXE_demo")).with_file_name("consumer");
+    assert!(consumer.is_file(), "{} is not there: run scripts/test", consumer.display());
+    consumer
+}
+
 impl Pipeline {
     /// On the log of `broker`, with index and token cache under `prefix`.
     pub(crate) async fn on_servers(broker: &str, prefix: &KeyPrefix) -> Self {
-        let (index, cache) = (format!("{}index:", prefix.as_str()), format!("{}cache:", prefix.as_str()));
-        let redis = prefix.redis_url();
-        Self::start(&[
-            "test",
-            "--log-url",
-            broker,
-            "--index-url",
-            redis,
-            "--cache-url",
-            redis,
-            "--index-prefix",
-            &index,
-            "--cache-instance-name",
-            &cache,
-        ])
-        .await
+        Self::on(&on_servers(broker, prefix)).await
     }
 
     /// On one SQLite file.
     pub(crate) async fn in_file(path: &std::path::Path) -> Self {
-        let url = format!("sqlite://{}", path.display());
-        Self::start(&["test", "--log-url", &url, "--index-url", &url, "--cache-url", &url]).await
+        Self::on(&in_file(path)).await
     }
 
-    async fn start(arguments: &[&str]) -> Self {
-        let backends = Backends::new(Settings::parse_from(arguments).connections);
+    /// Where the flags say.
+    pub(crate) async fn on(flags: &[String]) -> Self {
+        let backends = Backends::new(connections(flags));
         backends.declare_log().await.unwrap();
         let Log { log, dead_letters } = backends.log().await.unwrap();
         let index = backends.index().await.unwrap();
