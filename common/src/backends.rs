@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
-use crate::index::{ActivityStore, RedisIndex, SqliteIndex};
+use crate::index::{ActivityStore, IndexGenerations, RedisIndex, SqliteIndex};
 use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions};
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
@@ -126,7 +126,23 @@ impl Backends {
         if url.scheme() == "sqlite" {
             return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
         }
-        Ok(Arc::new(RedisIndex::open(self.redis(&url)?, &self.settings.index_prefix).await?))
+        Ok(Arc::new(self.redis_index(&url).await?))
+    }
+
+    /// The generations of the activity index.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn index_generations(&self) -> Result<Arc<dyn IndexGenerations>, OpenError> {
+        let url = self.settings.index_url()?;
+        if url.scheme() == "sqlite" {
+            return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
+        }
+        Ok(Arc::new(self.redis_index(&url).await?))
+    }
+
+    async fn redis_index(&self, url: &ServerUrl) -> Result<RedisIndex, BackendError> {
+        RedisIndex::open(self.redis(url)?, &self.settings.index_prefix).await
     }
 
     /// The token cache with its outbox; encrypted where keys are set.

@@ -117,7 +117,7 @@ impl AccountActivity {
     }
 
     /// The fold of no event.
-    pub(crate) fn nothing_about(cache_key: CacheKey) -> Self {
+    pub fn nothing_about(cache_key: CacheKey) -> Self {
         Self { cache_key, details: None, last_activity: None, last_hydration: None, failure: None, removed_at: None }
     }
 
@@ -129,6 +129,11 @@ impl AccountActivity {
         self.last_activity = self.last_activity.max(other.last_activity);
         self.last_hydration = self.last_hydration.max(other.last_hydration);
         self.removed_at = self.removed_at.max(other.removed_at);
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::nothing_about(self.cache_key.clone())
     }
 
     /// Whether the account is listed: the user was here after the last removal.

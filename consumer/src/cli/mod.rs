@@ -2,11 +2,15 @@
 
 mod account;
 
+mod bar;
 mod hydrate;
 mod pick;
 mod project;
 mod query;
+mod rebuild;
+mod replay;
 mod topology;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use common::backends::Backends;
@@ -32,6 +36,12 @@ pub(crate) struct Cli {
 enum Command {
     /// Follow the log and keep the index up to date
     Project(project::Project),
+    /// Make the index anew from the log, beside the live one, and swap it in
+    Rebuild(rebuild::Rebuild),
+    /// Apply part of the log to the live index again
+    Replay(replay::Replay),
+    /// Hold the index against the log, and put right what differs
+    Verify(verify::Verify),
     /// List accounts of the index
     Query(query::Query),
     /// Look at one account, or find out why it has no token
@@ -48,6 +58,9 @@ impl Cli {
         let backends = Backends::new(self.connections);
         match self.command {
             Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
+            Command::Rebuild(command) => command.run(&backends, program::shutdown_on_signals()?).await,
+            Command::Replay(command) => command.run(&backends).await,
+            Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Account(command) => command.run(&backends).await,
             Command::Hydrate(command) => {

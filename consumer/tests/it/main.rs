@@ -4,8 +4,12 @@
 mod cli;
 mod faults;
 mod foreign_client;
+mod gap;
 mod program;
 mod projector;
 mod projector_servers;
+mod rebuild;
+mod replay;
 mod rig;
+mod verify;
 mod worker;
