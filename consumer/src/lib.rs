@@ -1,17 +1,14 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
-mod insist;
 pub mod doctor;
 pub mod gap;
 pub mod health;
+mod insist;
 pub mod progress;
 pub mod projector;
-<<<<<<< HEAD
-pub mod rewrap;
-=======
 pub mod rebuild;
 pub mod replay;
+pub mod rewrap;
 mod span;
 pub mod verify;
->>>>>>> main
 pub mod worker;
