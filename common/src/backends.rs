@@ -11,9 +11,10 @@ use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOption
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
+use crate::token_cache::encryption::{EncryptedTokenCache, Rewrap, RewrapOptions};
 use crate::token_cache::{
     Outbox, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache, SqliteTokenCacheOptions,
-    TokenCacheStore,
+    TokenCacheScan, TokenCacheStore,
 };
 
 /// How many connections to Redis a port may hold open.
@@ -44,6 +45,8 @@ pub struct TokenCache {
     pub outbox: Arc<dyn Outbox>,
     /// Who may refresh them.
     pub refresh_lock: Arc<dyn RefreshLock>,
+    /// Which blobs there are; for an operator's tools.
+    pub scan: Arc<dyn TokenCacheScan>,
 }
 
 /// A port could not be opened.
@@ -61,8 +64,13 @@ pub enum OpenError {
 }
 
 impl TokenCache {
-    fn of<T: TokenCacheStore + Outbox + RefreshLock + Clone + 'static>(cache: T) -> Self {
-        Self { store: Arc::new(cache.clone()), outbox: Arc::new(cache.clone()), refresh_lock: Arc::new(cache) }
+    fn of<T: TokenCacheStore + Outbox + RefreshLock + TokenCacheScan + Clone + 'static>(cache: T) -> Self {
+        Self {
+            store: Arc::new(cache.clone()),
+            outbox: Arc::new(cache.clone()),
+            refresh_lock: Arc::new(cache.clone()),
+            scan: Arc::new(cache),
+        }
     }
 }
 
@@ -137,11 +145,32 @@ impl Backends {
         RedisIndex::open(self.redis(url)?, &self.settings.index_prefix).await
     }
 
-    /// The token cache with its outbox.
+    /// The token cache with its outbox; encrypted where keys are set.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn token_cache(&self) -> Result<TokenCache, OpenError> {
+        let cipher = self.settings.cache_cipher()?;
+        let mut cache = self.stored_token_cache().await?;
+        if let Some(cipher) = cipher {
+            let address = self.settings.cache_url()?.to_string();
+            cache.store = Arc::new(EncryptedTokenCache::new(cache.store, cipher, address));
+        }
+        Ok(cache)
+    }
+
+    /// What moves the blobs of the token cache to the active key.
+    ///
+    /// # Errors
+    /// [`OpenError`]; wrong settings where no keys are set.
+    pub async fn rewrap(&self, options: RewrapOptions) -> Result<Rewrap, OpenError> {
+        let cipher = self.settings.cache_cipher()?.ok_or(SettingsError::NoEncryptionKeys)?;
+        let cache = self.stored_token_cache().await?;
+        Ok(Rewrap::new(cache.store, cache.scan, cipher, options))
+    }
+
+    /// The token cache as it is stored, whatever is set about encryption.
+    async fn stored_token_cache(&self) -> Result<TokenCache, OpenError> {
         let url = self.settings.cache_url()?;
         if url.scheme() == "sqlite" {
             let options = SqliteTokenCacheOptions::default();

@@ -9,3 +9,4 @@ pub mod rebuild;
 pub mod replay;
 mod span;
 pub mod verify;
+pub mod worker;

@@ -1,7 +1,10 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
+
 mod bar;
+mod hydrate;
+mod pick;
 mod project;
 mod query;
 mod rebuild;
@@ -41,8 +44,10 @@ enum Command {
     Verify(verify::Verify),
     /// List accounts of the index
     Query(query::Query),
-    /// Look at one account
+    /// Look at one account, or find out why it has no token
     Account(account::Account),
+    /// Acquire tokens for accounts whose users are away, and keep their caches alive
+    Hydrate(Box<hydrate::Hydrate>),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -58,6 +63,9 @@ impl Cli {
             Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Account(command) => command.run(&backends).await,
+            Command::Hydrate(command) => {
+                command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
+            }
             Command::Topology(command) => command.run(&backends).await,
         }
     }

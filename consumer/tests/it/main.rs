@@ -12,3 +12,4 @@ mod rebuild;
 mod replay;
 mod rig;
 mod verify;
+mod worker;

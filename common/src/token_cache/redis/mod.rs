@@ -28,6 +28,7 @@ mod keys;
 mod layout;
 mod outbox;
 mod refresh_lock;
+mod scan;
 mod script;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ mod blobs;
 mod clock;
 mod outbox;
 mod refresh_lock;
+mod scan;
 
 use std::sync::Arc;
 use std::time::Duration;
