@@ -58,7 +58,8 @@ impl Rig {
         let cache = TokenCache {
             store: Arc::new(cache.clone()),
             outbox: Arc::new(cache.clone()),
-            refresh_lock: Arc::new(cache),
+            refresh_lock: Arc::new(cache.clone()),
+            scan: Arc::new(cache),
         };
         Self::with(options, cache, folder, database, None).await
     }
@@ -73,7 +74,8 @@ impl Rig {
         let cache = TokenCache {
             store: Arc::new(cache.clone()),
             outbox: Arc::new(cache.clone()),
-            refresh_lock: Arc::new(cache),
+            refresh_lock: Arc::new(cache.clone()),
+            scan: Arc::new(cache),
         };
         Self::with(options, cache, folder, database, Some(prefix)).await
     }
