@@ -7,6 +7,7 @@ pub mod progress;
 pub mod projector;
 pub mod rebuild;
 pub mod replay;
+pub mod seed;
 mod span;
 pub mod verify;
 pub mod worker;
