@@ -9,6 +9,7 @@ pub mod projector;
 pub mod rebuild;
 pub mod replay;
 pub mod rewrap;
+pub mod seed;
 mod span;
 pub mod verify;
 pub mod worker;

@@ -10,6 +10,7 @@ mod project;
 mod query;
 mod rebuild;
 mod replay;
+mod seed;
 mod topology;
 mod verify;
 
@@ -41,6 +42,8 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Apply part of the log to the live index again
     Replay(replay::Replay),
+    /// Fill the index up from the token caches, and go on after a gap of the log
+    Seed(seed::Seed),
     /// Hold the index against the log, and put right what differs
     Verify(verify::Verify),
     /// List accounts of the index
@@ -61,7 +64,10 @@ impl Cli {
         let backends = Backends::new(self.connections);
         match self.command {
             Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
-            Command::Rebuild(command) => command.run(&backends, program::shutdown_on_signals()?).await,
+            Command::Rebuild(command) => {
+                command.run(&backends, self.usernames.policy()?, program::shutdown_on_signals()?).await
+            }
+            Command::Seed(command) => command.run(&backends, self.usernames.policy()?).await,
             Command::Replay(command) => command.run(&backends).await,
             Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
