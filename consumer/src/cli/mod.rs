@@ -1,6 +1,7 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
+mod dead;
 mod project;
 mod query;
 mod topology;
@@ -33,6 +34,8 @@ enum Command {
     Query(query::Query),
     /// Look at one account
     Account(account::Account),
+    /// Look at events that could not be applied, send them again, or drop them
+    Dead(dead::Dead),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -45,6 +48,7 @@ impl Cli {
             Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Account(command) => command.run(&backends).await,
+            Command::Dead(command) => command.run(&backends).await,
             Command::Topology(command) => command.run(&backends).await,
         }
     }

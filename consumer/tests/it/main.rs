@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod cli;
+mod dead_letters;
 mod faults;
 mod foreign_client;
 mod program;
