@@ -56,7 +56,8 @@ pub(crate) async fn measure(space: &Space, size: Size) -> anyhow::Result<Vec<Fig
 /// Milliseconds, sorted.
 async fn write_to_visible(space: &Space, rate: u32, seconds: u64) -> anyhow::Result<Vec<f64>> {
     let prefix = space.prefix();
-    let (log, index, cache) = (space.log(1).await?, space.index(&prefix).await?, space.token_cache(&prefix, Layout::default()).await?);
+    let (log, index, cache) =
+        (space.log(1).await?, space.index(&prefix).await?, space.token_cache(&prefix, Layout::default()).await?);
     common::index::ActivityStore::store_checkpoint(&*index, 0, next_offset(&log).await?).await?;
     let shutdown = CancellationToken::new();
     let relay = Relay::new(cache.clone(), log.clone(), RelaySettings::default());

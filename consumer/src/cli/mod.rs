@@ -2,6 +2,7 @@
 
 mod account;
 mod bar;
+mod dead;
 mod doctor;
 mod hydrate;
 mod keys;
@@ -54,6 +55,8 @@ enum Command {
     Keys(keys::Keys),
     /// Acquire tokens for accounts whose users are away, and keep their caches alive
     Hydrate(Box<hydrate::Hydrate>),
+    /// Look at events that could not be applied, send them again, or drop them
+    Dead(dead::Dead),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -76,6 +79,7 @@ impl Cli {
             Command::Hydrate(command) => {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
             }
+            Command::Dead(command) => command.run(&backends).await,
             Command::Topology(command) => command.run(&backends).await,
         }
     }
