@@ -1,6 +1,5 @@
 //! A fleet of workers and a web app, all refreshing the same users at once under one-time-use refresh tokens.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +22,7 @@ use testkit::servers::{KeyPrefix, Vhost};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::{PATIENCE, Pipeline};
+use crate::pipeline::{PATIENCE, Pipeline, consumer};
 
 const TENANT: &str = "7d1f5a2c-3b64-4c1e-9a57-0c6d2e8f1b30";
 const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
@@ -172,13 +171,6 @@ impl Fleet {
         let ready = async || self.pipeline.index.counts(None).await.unwrap().by_state.ready;
         testkit::wait_until(PATIENCE, async || ready().await == self.users.len() as u64).await;
     }
-}
-
-/// The program, which `cargo test --workspace` has built beside the demo.
-pub(crate) fn consumer() -> PathBuf {
-    let consumer = Path::new(env!("CARGO_BIN_EXE_demo")).with_file_name("consumer");
-    assert!(consumer.is_file(), "{} is not there: run scripts/test", consumer.display());
-    consumer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

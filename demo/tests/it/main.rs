@@ -7,3 +7,4 @@ mod msal_python;
 mod pipeline;
 mod program;
 mod secrets;
+mod web_app;

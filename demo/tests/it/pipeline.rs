@@ -65,6 +65,13 @@ pub(crate) fn connections(flags: &[String]) -> Connections {
     Settings::parse_from(std::iter::once("test").chain(flags.iter().map(String::as_str))).connections
 }
 
+/// The program, which `cargo test --workspace` has built beside the demo.
+pub(crate) fn consumer() -> std::path::PathBuf {
+    let consumer = std::path::Path::new(env!("CARGO_BIN_EXE_demo")).with_file_name("consumer");
+    assert!(consumer.is_file(), "{} is not there: run scripts/test", consumer.display());
+    consumer
+}
+
 impl Pipeline {
     /// On the log of `broker`, with index and token cache under `prefix`.
     pub(crate) async fn on_servers(broker: &str, prefix: &KeyPrefix) -> Self {

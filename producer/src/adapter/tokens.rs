@@ -75,7 +75,8 @@ fn readable(bytes: Option<&[u8]>) -> TokenCacheBlob {
     }
 }
 
-/// What a silent refresh in the web app writes back is the user's activity: they are here.
+/// What a silent refresh in the web app writes back is the user's activity: they are here. How long the cache is kept
+/// stays what the sign-in decided.
 #[async_trait]
 impl CacheWriter for TokenCacheAdapter {
     async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
