@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use common::event::ActivityEvent;
-use common::index::{ActivityStore, RedisIndex, fold};
+use common::index::{ActivityStore, Checkpoint, RedisIndex, fold};
 use common::log::{ActivityLog, RabbitMqLog};
 use consumer::projector::{Projector, ProjectorSettings};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ async fn run(
     let floor = project_one_by_one(plain, events.len(), &space.pool, &format!("{prefix}floor:")).await?;
     let limit = write_in_pipelines(events, &space.pool, &format!("{prefix}bare:")).await?;
     let index = space.index(&prefix).await?;
-    index.store_checkpoint(0, begins_at).await?;
+    index.store_checkpoint(0, Checkpoint::at(begins_at)).await?;
     let before = space.cpu().await?;
     let ours = project(log, &index, events.len()).await?;
     cpu.push(space.cpu().await? - before);

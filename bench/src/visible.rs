@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use common::event::encode;
+use common::index::{ActivityStore as _, Checkpoint};
+use common::log::ActivityLog as _;
 use common::token_cache::{Expiry, Layout};
 use consumer::projector::{Projector, ProjectorSettings};
 use futures_util::StreamExt as _;
@@ -58,7 +60,7 @@ async fn write_to_visible(space: &Space, rate: u32, seconds: u64) -> anyhow::Res
     let prefix = space.prefix();
     let (log, index, cache) =
         (space.log(1).await?, space.index(&prefix).await?, space.token_cache(&prefix, Layout::default()).await?);
-    common::index::ActivityStore::store_checkpoint(&*index, 0, next_offset(&log).await?).await?;
+    index.store_checkpoint(0, Checkpoint::at(log.bounds(0).await?.next)).await?;
     let shutdown = CancellationToken::new();
     let relay = Relay::new(cache.clone(), log.clone(), RelaySettings::default());
     let projector = Projector::new(log.clone(), log.clone(), index, ProjectorSettings::default());
@@ -78,10 +80,6 @@ async fn write_to_visible(space: &Space, rate: u32, seconds: u64) -> anyhow::Res
     projecting.await??;
     log.close().await;
     Ok(distances(&written, &seen))
-}
-
-async fn next_offset(log: &Arc<common::log::RabbitMqLog>) -> anyhow::Result<u64> {
-    Ok(common::log::ActivityLog::bounds(&**log, 0).await?.next)
 }
 
 /// When each write was acknowledged, in order.

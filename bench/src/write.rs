@@ -93,7 +93,7 @@ async fn write(
     blob: &[u8],
     event: Option<&EventDraft>,
 ) -> anyhow::Result<()> {
-    let write = CacheWrite { key, blob, expiry: Expiry::default(), precondition: Precondition::None, event };
+    let write = CacheWrite { key, blob, expiry: Expiry::default().into(), precondition: Precondition::None, event };
     store.write(write).await?;
     Ok(())
 }

@@ -176,7 +176,7 @@ impl TokenCacheAdapter {
         &self,
         key: &CacheKey,
         blob: &[u8],
-        expiry: impl Into<ExpiryChange>,
+        expiry: ExpiryChange,
         precondition: Precondition<'_>,
         traceparent: Option<TraceParent>,
     ) -> Result<WriteOutcome, WriteError> {
