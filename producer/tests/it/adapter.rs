@@ -12,7 +12,8 @@ use common::event::{
 };
 use common::sqlite::Database;
 use common::token_cache::{
-    Expiry, ExpiryChange, Outbox, Precondition, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore, WriteOutcome,
+    Expiry, ExpiryChange, Outbox, Precondition, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
+    WriteOutcome,
 };
 use producer::adapter::{
     AdapterSettings, BeforeWrite, HookError, OnBeforeWrite, OnUnreadable, TokenCacheAdapter, WriteError,

@@ -209,6 +209,11 @@ impl Shown {
 }
 
 impl Browser {
+    /// Visits the site by another address from now on.
+    pub(crate) fn at(&mut self, url: &str) {
+        url.clone_into(&mut self.site);
+    }
+
     pub(crate) async fn get(&mut self, path: &str) -> Shown {
         self.send(self.http.get(format!("{}{path}", self.site))).await
     }
