@@ -2,11 +2,14 @@
 
 use std::process::{Output, Stdio};
 
-use testkit::identity_provider::{Client, IdentityProvider, Options};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use common::sqlite::Database;
+use common::token_cache::msal::TokenCacheBlob;
+use common::token_cache::{SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore as _};
+use testkit::identity_provider::{Client, IdentityProvider, Options, User};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use super::site::{CLIENT, SECRET, TENANT};
+use super::site::{ADA, Browser, CLIENT, SECRET, TENANT, key_of, parameter, with};
 use crate::rig::PATIENCE;
 
 /// `producer web` with these flags, on a token cache in `folder`.
@@ -48,10 +51,65 @@ async fn it_says_where_it_is_serves_there_and_stops_when_told() {
     let location = begun.headers()["location"].to_str().unwrap();
     assert!(location.starts_with(provider.base_url()), "{location}");
 
+    stop(&mut child).await;
+}
+
+async fn stop(child: &mut Child) {
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").arg(&pid).status().await.unwrap().success());
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn not_even_the_most_talkative_log_holds_a_secret() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), provider().await);
+    provider.register_user(User::new(TENANT, ADA, "Ada"));
+    let mut command = command(folder.path(), provider.base_url(), &["--logs", "trace"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = tokio::spawn(read_all(child.stderr.take().unwrap()));
+
+    let mut ada = Browser::new(&address(&mut child).await);
+    let asked = ada.begin("/sign-in").await;
+    let state = parameter(&asked, "state").unwrap();
+    let (nonce, back) = (parameter(&asked, "nonce").unwrap(), ada.at_provider(asked, ADA).await);
+    let code = back.split_once("code=").unwrap().1.split('&').next().unwrap();
+    assert_eq!(ada.get(&back).await.status, 303);
+    let form_token = ada.get("/account").await.form_token().to_owned();
+    let asked = ada.begin("/sign-in").await;
+    let refused = ada.at_provider(with(&asked, "nonce", "another"), ADA).await;
+    assert_eq!(ada.get(&refused).await.status, 502, "a problem is logged too");
+    let file = format!("sqlite://{}/all.db", folder.path().display());
+    let tokens = tokens_in(&file).await;
+    assert_eq!(ada.sign_out().await.status, 303);
+    stop(&mut child).await;
+
+    let log = log.await.unwrap();
+    assert!(log.contains("The sign-in was refused") && log.contains("TRACE"), "{log}");
+    let mut secrets = vec![SECRET, &state, &nonce, code, &form_token];
+    secrets.extend(ada.cookies.values().chain(&tokens).map(String::as_str));
+    assert_eq!(secrets.len(), 5 + 1 + 3, "client, sign-in, form, browser, and three tokens");
+    for secret in secrets {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+async fn read_all(mut stream: tokio::process::ChildStderr) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// The tokens of the one user.
+async fn tokens_in(file: &str) -> Vec<String> {
+    let database = Database::open(&file.parse().unwrap()).await.unwrap();
+    let cache = SqliteTokenCache::open(database, SqliteTokenCacheOptions::default()).await.unwrap();
+    let bytes = cache.read(&key_of(ADA)).await.unwrap().unwrap();
+    let blob = TokenCacheBlob::parse(&bytes).unwrap();
+    let access = blob.access_tokens().map(|token| token.secret.expose_secret().to_owned());
+    let refresh = blob.refresh_tokens().map(|token| token.secret.expose_secret().to_owned());
+    let id = blob.id_tokens().map(|token| token.secret.expose_secret().to_owned());
+    access.chain(refresh).chain(id).collect()
 }
 
 #[tokio::test]
