@@ -111,6 +111,11 @@ impl WebSide {
         Ok(self.client.redeem(&response, &request.pending).await?)
     }
 
+    /// The app's client, which its worker shares.
+    pub(crate) fn client(&self) -> &IdentityClient {
+        &self.client
+    }
+
     /// Whether the provider honours this access token now.
     pub(crate) fn is_live(&self, access_token: &str) -> bool {
         self.provider.validate(access_token).is_some()
