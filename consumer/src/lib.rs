@@ -5,12 +5,9 @@ pub mod health;
 mod insist;
 pub mod progress;
 pub mod projector;
-<<<<<<< HEAD
-pub mod rewrap;
-=======
 pub mod rebuild;
 pub mod replay;
+pub mod rewrap;
 mod span;
 pub mod verify;
->>>>>>> main
 pub mod worker;

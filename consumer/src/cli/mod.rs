@@ -1,11 +1,7 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
-<<<<<<< HEAD
-=======
-
 mod bar;
->>>>>>> main
 mod hydrate;
 mod keys;
 mod pick;

@@ -4,8 +4,8 @@
 mod cli;
 mod faults;
 mod foreign_client;
-mod keys;
 mod gap;
+mod keys;
 mod program;
 mod projector;
 mod projector_servers;
