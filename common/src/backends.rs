@@ -64,7 +64,8 @@ pub enum OpenError {
 }
 
 impl TokenCache {
-    fn of<T: TokenCacheStore + Outbox + RefreshLock + TokenCacheScan + Clone + 'static>(cache: T) -> Self {
+    /// All of them on one backend.
+    pub fn of<T: TokenCacheStore + Outbox + RefreshLock + TokenCacheScan + Clone + 'static>(cache: T) -> Self {
         Self {
             store: Arc::new(cache.clone()),
             outbox: Arc::new(cache.clone()),

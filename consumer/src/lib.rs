@@ -1,5 +1,7 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
+pub mod dead_letters;
+pub mod doctor;
 pub mod gap;
 pub mod health;
 mod insist;
@@ -8,6 +10,7 @@ pub mod projector;
 pub mod rebuild;
 pub mod replay;
 pub mod rewrap;
+pub mod seed;
 mod span;
 pub mod verify;
 pub mod worker;

@@ -2,15 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod cli;
+mod dead_letters;
 mod faults;
 mod foreign_client;
 mod gap;
 mod keys;
+mod killed;
 mod program;
 mod projector;
 mod projector_servers;
 mod rebuild;
 mod replay;
 mod rig;
+mod seed;
 mod verify;
 mod worker;

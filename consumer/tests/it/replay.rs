@@ -60,7 +60,7 @@ async fn a_replay_is_narrowed_by_tenant_account_and_partition() {
     let one = accounts.iter().find(|account| account.tenant_id().is_some()).unwrap();
     let account = Some(one.cache_key.clone());
     replay(&rig, ReplaySettings { account, ..ReplaySettings::default() }).await;
-    assert_eq!(there(&rig, &accounts).await, [one.cache_key.clone()]);
+    assert_eq!(there(&rig, &accounts).await, std::slice::from_ref(&one.cache_key));
     let tenant: Option<TenantId> = one.tenant_id().cloned();
     let report = replay(&rig, ReplaySettings { tenant, ..ReplaySettings::default() }).await;
     assert!(report.applied > 0 && report.passed_over > 0);
