@@ -1,5 +1,7 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
+pub mod dead_letters;
+pub mod doctor;
 pub mod gap;
 pub mod health;
 mod insist;
@@ -7,6 +9,7 @@ pub mod progress;
 pub mod projector;
 pub mod rebuild;
 pub mod replay;
+pub mod rewrap;
 pub mod seed;
 mod span;
 pub mod verify;

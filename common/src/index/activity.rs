@@ -65,6 +65,9 @@ fn canonical<T: Serialize>(value: &T) -> String {
 /// What the index knows of one cache key: the fold of the events about it.
 ///
 /// A join-semilattice: [`merge`](Self::merge) is commutative, associative and idempotent.
+///
+/// A removal forgets: whatever is as old as [`removed_at`](Self::removed_at), or older, is not kept. What a register
+/// lost to a removal was its newest, so nothing older can come up in its place, in whatever order the events come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AccountActivity {
     /// The cache key.
@@ -129,6 +132,17 @@ impl AccountActivity {
         self.last_activity = self.last_activity.max(other.last_activity);
         self.last_hydration = self.last_hydration.max(other.last_hydration);
         self.removed_at = self.removed_at.max(other.removed_at);
+        self.forget_what_was_removed();
+    }
+
+    /// Keeps of what is not newer than the removal nothing but the removal: no name, no id, no time.
+    fn forget_what_was_removed(&mut self) {
+        let Some(removed_at) = self.removed_at else { return };
+        let is_gone = |time: Timestamp| time <= removed_at;
+        self.details.take_if(|details| is_gone(details.stamp.time()));
+        self.failure.take_if(|failure| is_gone(failure.stamp.time()));
+        self.last_activity.take_if(|time| is_gone(*time));
+        self.last_hydration.take_if(|time| is_gone(*time));
     }
 
     /// Whether it says nothing.

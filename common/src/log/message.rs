@@ -27,6 +27,11 @@ impl LogMessage {
         self.body.len()
     }
 
+    /// The content type it came with.
+    pub fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+
     /// The event at `index` of [`events`](Self::events) as refused, with the bytes it was read from.
     pub fn refuse(&self, index: usize, error: ContractError) -> Refused {
         event::refuse(self.content_type.as_deref(), &self.body, index, error)

@@ -8,7 +8,7 @@ mod sqlite;
 pub use amqp::{InvalidMaxAge, MaxAge, RabbitMqLog, RabbitMqOptions, TopologyOptions, TopologyState};
 pub use message::LogMessage;
 pub use port::{
-    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LogError, LogReader, ParkedLetter,
-    Position,
+    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LetterTicket,
+    LogError, LogReader, ParkedLetter, Position,
 };
 pub use sqlite::SqliteLog;

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::LogMessage;
 use crate::backend::BackendError;
-use crate::event::{ActivityEvent, Refused};
+use crate::event::{self, ActivityEvent, Refused, SINGLE_CONTENT_TYPE};
+
+/// What one [`DeadLetters::peek`] holds in memory, about.
+const MAX_PEEKED_BYTES: usize = 32 * 1024 * 1024;
 
 /// The log: RabbitMQ streams in production, SQLite embedded.
 ///
@@ -173,6 +176,8 @@ pub struct DeadLetter {
     pub partition: u32,
     /// The offset of its message.
     pub offset: u64,
+    /// The content type of its message, where that had one.
+    pub content_type: Option<String>,
     /// What was refused, and why.
     pub refused: Refused,
 }
@@ -180,12 +185,21 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// `{partition}-{offset}` and, for one event of a batch, `-{index}`: the same for the same poison, parked twice.
     pub fn id(&self) -> String {
-        let Self { partition, offset, refused } = self;
+        let Self { partition, offset, refused, .. } = self;
         match refused.index {
             Some(index) => format!("{partition}-{offset}-{index}"),
             None => format!("{partition}-{offset}"),
         }
     }
+}
+
+/// Where events wait that are in nobody's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetterQueue {
+    /// What a projector refused.
+    Dead,
+    /// What was published and no stream took. Always empty where that cannot be.
+    Unrouted,
 }
 
 /// Where events go that cannot be applied: a quorum queue, or a table.
@@ -197,30 +211,93 @@ pub trait DeadLetters: Send + Sync + fmt::Debug {
     /// [`DeadLetterError`]; some may be parked then, and parking all again is right.
     async fn park(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError>;
 
-    /// Up to `max` parked letters, oldest first, each with its id, without taking them out.
+    /// Begins to go through what waits in `queue`, about in the order of parking: a round that broke off may have
+    /// put what it saw behind what it did not. One letter at a time is in memory.
+    ///
+    /// # Errors
+    /// [`DeadLetterError::Busy`] where somebody else goes through it and would be shown half; and the others.
+    async fn open(&self, queue: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError>;
+
+    /// Up to `max` dead letters in the order of a round, without taking them out. They are all in memory, so there may
+    /// be fewer where they are long.
     ///
     /// # Errors
     /// [`DeadLetterError`].
-    async fn peek(&self, max: usize) -> Result<Vec<ParkedLetter>, DeadLetterError>;
+    async fn peek(&self, max: usize) -> Result<Vec<ParkedLetter>, DeadLetterError> {
+        let mut round = self.open(LetterQueue::Dead).await?;
+        let (mut letters, mut bytes) = (Vec::new(), 0);
+        while letters.len() < max
+            && bytes < MAX_PEEKED_BYTES
+            && let Some((_, letter)) = round.next().await?
+        {
+            bytes += letter.raw.len();
+            letters.push(letter);
+        }
+        round.close().await?;
+        Ok(letters)
+    }
 }
 
-/// A dead letter as it is kept.
+/// One way through a queue of letters. What is not taken out stays.
+///
+/// A round that is dropped, or whose process dies, takes out what was taken out by then, or less: a letter that was
+/// dealt with may come again, and none is lost. A round lasts no longer than a few minutes: brokers call back what is
+/// held for longer.
+#[async_trait]
+pub trait LetterRound: Send {
+    /// The next letter, and what to take it out by; `None` after the last.
+    ///
+    /// # Errors
+    /// [`DeadLetterError`]. The round is over then, as if dropped.
+    async fn next(&mut self) -> Result<Option<(LetterTicket, ParkedLetter)>, DeadLetterError>;
+
+    /// Takes a letter of this round out for good. It is out when [`close`](Self::close) has returned.
+    ///
+    /// # Errors
+    /// [`DeadLetterError`].
+    async fn take_out(&mut self, ticket: LetterTicket) -> Result<(), DeadLetterError>;
+
+    /// Ends the round: what was not taken out is where it was. Nothing can be asked of it any more.
+    ///
+    /// # Errors
+    /// [`DeadLetterError`]; what was taken out may come again then.
+    async fn close(&mut self) -> Result<(), DeadLetterError>;
+}
+
+/// A letter's place in its round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LetterTicket(pub u64);
+
+/// A letter as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedLetter {
-    /// See [`DeadLetter::id`].
+    /// See [`DeadLetter::id`]. For what no stream took, `u-` and a digest of the body.
     pub id: String,
-    /// The partition it came from.
+    /// The partition it came from, or was meant for.
     pub partition: u32,
-    /// The offset of its message.
+    /// The offset of its message; 0 for what no stream took.
     pub offset: u64,
     /// Which event of the batch, from 0; `None` for the whole body.
     pub index: Option<usize>,
-    /// [`crate::event::ContractError::code`].
+    /// [`crate::event::ContractError::code`]; `unrouted` for what no stream took.
     pub reason: String,
     /// The error in words.
     pub detail: String,
+    /// When it was parked, where that is known: in whole seconds at worst.
+    pub parked_at: Option<Timestamp>,
+    /// The content type of the message, where that had one.
+    pub content_type: Option<String>,
     /// The refused bytes, as they came.
     pub raw: Vec<u8>,
+}
+
+impl ParkedLetter {
+    /// The events in it by the rules of today, each read for itself, as [`crate::event::decode`] does.
+    pub fn events(&self) -> Vec<Result<ActivityEvent, Refused>> {
+        // One event of a batch is a body by itself, of another type than its message was.
+        let content_type = if self.index.is_some() { Some(SINGLE_CONTENT_TYPE) } else { self.content_type.as_deref() };
+        event::decode(content_type, &self.raw)
+    }
 }
 
 /// Dead letters could not be parked or read.
@@ -229,6 +306,9 @@ pub enum DeadLetterError {
     /// The queue said no to at least one letter.
     #[error("the dead-letter queue did not take the letter")]
     Nacked,
+    /// Somebody else goes through the letters, and holds those that were not looked at yet.
+    #[error("somebody else is going through the letters; try again when they are done")]
+    Busy,
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
@@ -238,7 +318,7 @@ impl DeadLetterError {
     /// Whether the same may succeed later with nothing changed here.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Nacked => true,
+            Self::Nacked | Self::Busy => true,
             Self::Log(error) => error.is_transient(),
         }
     }

@@ -1,9 +1,10 @@
-//! `consumer account`: one account of the index.
+//! `consumer account`: one account of the index, and its doctor.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use common::account::CacheKey;
 use common::backends::Backends;
+use common::event::UsernamePolicy;
 use common::output;
 use common::program::Outcome;
 
@@ -26,19 +27,27 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Why a token can or cannot be had for an account, and what to do about it
+    Doctor(Box<super::doctor::Doctor>),
 }
 
 impl Account {
-    pub(super) async fn run(self, backends: &Backends) -> anyhow::Result<Outcome> {
-        let What::Show { cache_key, json } = self.what;
-        let account = backends.index().await?.get(&cache_key).await?;
-        let account = account.context("the index knows no account of this cache key")?;
-        let view = AccountView::of(&account);
-        if json {
-            output::json(&view)?
-        } else {
-            output::fields(&view.fields())
+    pub(super) async fn run(self, backends: &Backends, usernames: &UsernamePolicy) -> anyhow::Result<Outcome> {
+        match self.what {
+            What::Show { cache_key, json } => show(backends, &cache_key, json).await,
+            What::Doctor(doctor) => doctor.run(backends, usernames).await,
         }
-        Ok(Outcome::Done)
     }
+}
+
+async fn show(backends: &Backends, cache_key: &CacheKey, json: bool) -> anyhow::Result<Outcome> {
+    let account = backends.index().await?.get(cache_key).await?;
+    let account = account.context("the index knows no account of this cache key")?;
+    let view = AccountView::of(&account);
+    if json {
+        output::json(&view)?
+    } else {
+        output::fields(&view.fields())
+    }
+    Ok(Outcome::Done)
 }

@@ -1,9 +1,11 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
-
 mod bar;
+mod dead;
+mod doctor;
 mod hydrate;
+mod keys;
 mod pick;
 mod project;
 mod query;
@@ -49,8 +51,12 @@ enum Command {
     Query(query::Query),
     /// Look at one account, or find out why it has no token
     Account(account::Account),
+    /// The keys that blobs are encrypted under
+    Keys(keys::Keys),
     /// Acquire tokens for accounts whose users are away, and keep their caches alive
     Hydrate(Box<hydrate::Hydrate>),
+    /// Look at events that could not be applied, send them again, or drop them
+    Dead(dead::Dead),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -68,10 +74,12 @@ impl Cli {
             Command::Replay(command) => command.run(&backends).await,
             Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
-            Command::Account(command) => command.run(&backends).await,
+            Command::Account(command) => command.run(&backends, &self.usernames.policy()?).await,
+            Command::Keys(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Hydrate(command) => {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
             }
+            Command::Dead(command) => command.run(&backends).await,
             Command::Topology(command) => command.run(&backends).await,
         }
     }

@@ -49,7 +49,12 @@ impl Batch {
                 match checked {
                     Ok(event) => good.push(event),
                     Err(refused) => {
-                        letters.push(DeadLetter { partition: message.partition, offset: message.offset, refused });
+                        letters.push(DeadLetter {
+                            partition: message.partition,
+                            offset: message.offset,
+                            content_type: message.content_type().map(str::to_owned),
+                            refused,
+                        });
                     }
                 }
             }

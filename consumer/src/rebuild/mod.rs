@@ -19,7 +19,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::backend::BackendError;
 use common::index::{Building, Generations, IndexGenerations, IndexUpkeep};
-use common::log::{ActivityLog, DeadLetter, DeadLetterError, DeadLetters, LogError, ParkedLetter};
+use common::log::{
+    ActivityLog, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LetterTicket, LogError,
+    ParkedLetter,
+};
 use common::retry::RetryDelays;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -472,7 +475,23 @@ impl DeadLetters for ParkedBefore {
         Ok(())
     }
 
-    async fn peek(&self, _: usize) -> Result<Vec<ParkedLetter>, DeadLetterError> {
-        Ok(Vec::new())
+    async fn open(&self, _: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError> {
+        Ok(Box::new(Self))
+    }
+}
+
+/// A round without letters.
+#[async_trait]
+impl LetterRound for ParkedBefore {
+    async fn next(&mut self) -> Result<Option<(LetterTicket, ParkedLetter)>, DeadLetterError> {
+        Ok(None)
+    }
+
+    async fn take_out(&mut self, _: LetterTicket) -> Result<(), DeadLetterError> {
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), DeadLetterError> {
+        Ok(())
     }
 }

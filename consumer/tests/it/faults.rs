@@ -10,8 +10,8 @@ use common::backend::{BackendError, Trouble};
 use common::event::ActivityEvent;
 use common::index::{AccountActivity, ActivityStore, Checkpoint, Counts, ListError, ListRequest, Page};
 use common::log::{
-    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LogError, LogMessage, LogReader,
-    ParkedLetter, Position,
+    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LogError,
+    LogMessage, LogReader, Position,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -31,6 +31,10 @@ pub(crate) enum Mood {
     HangsAfter(usize),
     /// Works, after a while.
     IsSlow(Duration),
+    /// Works on this many more calls, and fails from then on.
+    FailsAfter(usize),
+    /// The same, doing what it is asked.
+    WorksAndFailsAfter(usize),
 }
 
 /// A server's mood and the calls it has had.
@@ -67,6 +71,7 @@ impl Moods {
         let mood = *self.mood.borrow();
         match mood {
             Mood::Fails => return Err(not_in_the_mood().into()),
+            Mood::FailsAfter(calls) if call >= calls => return Err(not_in_the_mood().into()),
             Mood::Hangs => self.hang().await,
             Mood::HangsBefore(calls) if call >= calls => self.hang().await,
             Mood::IsSlow(wait) => tokio::time::sleep(wait).await,
@@ -75,6 +80,7 @@ impl Moods {
         let done = work.await?;
         match mood {
             Mood::WorksAndFails => return Err(not_in_the_mood().into()),
+            Mood::WorksAndFailsAfter(calls) if call >= calls => return Err(not_in_the_mood().into()),
             Mood::HangsAfter(calls) if call >= calls => self.hang().await,
             _ => {}
         }
@@ -161,22 +167,28 @@ impl DeadLetters for MoodyLetters {
         self.moods.act(parked).await?
     }
 
-    async fn peek(&self, max: usize) -> Result<Vec<ParkedLetter>, DeadLetterError> {
-        self.inner.peek(max).await
+    async fn open(&self, queue: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError> {
+        self.inner.open(queue).await
     }
 }
 
-/// A log that is read when it is in the mood. It counts the bytes it has given.
+/// A log that is read, and appended to, when it is in the mood. It counts the bytes it has given.
 #[derive(Debug)]
 pub(crate) struct MoodyLog {
     pub(crate) moods: Arc<Moods>,
+    pub(crate) appends: Moods,
     pub(crate) given_bytes: Arc<AtomicUsize>,
     inner: Arc<dyn ActivityLog>,
 }
 
 impl MoodyLog {
     pub(crate) fn new(inner: &Arc<dyn ActivityLog>) -> Arc<Self> {
-        Arc::new(Self { moods: Arc::new(Moods::new()), given_bytes: Arc::default(), inner: Arc::clone(inner) })
+        Arc::new(Self {
+            moods: Arc::new(Moods::new()),
+            appends: Moods::new(),
+            given_bytes: Arc::default(),
+            inner: Arc::clone(inner),
+        })
     }
 }
 
@@ -187,7 +199,13 @@ impl ActivityLog for MoodyLog {
     }
 
     async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError> {
-        self.inner.append(partition, events).await
+        let appended = async {
+            match self.inner.append(partition, events).await {
+                Err(AppendError::Log(error)) => Err(error),
+                other => Ok(other),
+            }
+        };
+        self.appends.act(appended).await?
     }
 
     async fn read(&self, partition: u32, position: Position) -> Result<Box<dyn LogReader>, LogError> {

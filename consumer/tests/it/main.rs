@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod cli;
+mod dead_letters;
 mod faults;
 mod foreign_client;
 mod gap;
+mod keys;
 mod killed;
 mod program;
 mod projector;

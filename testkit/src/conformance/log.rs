@@ -16,7 +16,8 @@ use common::event::{
     Refused, SINGLE_CONTENT_TYPE, encode,
 };
 use common::log::{
-    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetters, LogError, LogMessage, LogReader, Position,
+    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetters, LetterQueue, LogError, LogMessage, LogReader,
+    ParkedLetter, Position,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -58,7 +59,7 @@ pub async fn run_all(subject: &dyn LogUnderTest) {
         a_reader_that_waits_is_woken(subject, 12),
         an_empty_append_is_nothing(subject, 13),
         a_partition_that_is_not_there_is_said_so(subject),
-        a_letter_parked_twice_keeps_its_id(subject),
+        letters_are_kept(subject),
     );
 }
 
@@ -265,25 +266,89 @@ pub async fn a_partition_that_is_not_there_is_said_so(subject: &dyn LogUnderTest
     assert!(matches!(log.bounds(count).await, Err(LogError::Missing { .. })));
 }
 
+/// The letters of a log are in one queue, so what they do is seen one after the other.
+async fn letters_are_kept(subject: &dyn LogUnderTest) {
+    a_letter_parked_twice_keeps_its_id(subject).await;
+    what_is_not_taken_out_stays(subject).await;
+    nothing_is_unrouted_that_was_not_published(subject).await;
+}
+
 /// The id is the poison's, so that the same letter can be told.
 pub async fn a_letter_parked_twice_keeps_its_id(subject: &dyn LogUnderTest) {
     let letters = subject.dead_letters();
     assert_eq!(letters.peek(10).await.expect("a peek"), []);
-    let whole = DeadLetter { partition: 3, offset: 14, refused: refused(None, b"\xff\x00poison") };
-    let part = DeadLetter { partition: 3, offset: 15, refused: refused(Some(9), b"{}") };
+    let whole = DeadLetter { partition: 3, offset: 14, content_type: None, refused: refused(None, b"\xff\x00poison") };
+    let part = DeadLetter {
+        partition: 3,
+        offset: 15,
+        content_type: Some("text/plain".to_owned()),
+        refused: refused(Some(9), b"{}"),
+    };
     letters.park(&[whole.clone(), part]).await.expect("parking");
     letters.park(&[whole]).await.expect("parking again");
     for _ in 0..3 {
-        let parked = letters.peek(10).await.expect("a peek");
+        let mut parked = letters.peek(10).await.expect("a peek");
         assert!(matches!(parked.len(), 2 | 3), "peeking takes nothing out: {}", parked.len());
+        parked.sort_by_key(|letter| letter.offset);
+        parked.dedup_by(|one, other| one.id == other.id);
         let first = &parked[0];
         assert_eq!((first.id.as_str(), first.partition, first.offset, first.index), ("3-14", 3, 14, None));
         assert_eq!((first.reason.as_str(), first.detail.as_str()), ("field", "time: is missing"));
         assert_eq!(first.raw, b"\xff\x00poison", "the bytes are kept as they came");
         assert_eq!((parked[1].id.as_str(), parked[1].index), ("3-15-9", Some(9)));
-        assert!(parked.get(2).is_none_or(|again| again == first), "the same letter again");
+        assert_eq!(parked.len(), 2, "the same letter again");
     }
     assert_eq!(letters.peek(1).await.expect("a peek").len(), 1, "no more than was asked for");
+    let mut parked = letters.peek(3).await.expect("a peek");
+    parked.sort_by_key(|letter| letter.offset);
+    assert_eq!(parked[0].content_type, None);
+    let last = parked.last().expect("a letter");
+    assert_eq!(last.content_type.as_deref(), Some("text/plain"), "the message's content type is kept");
+    let age = Timestamp::now().duration_since(parked[0].parked_at.expect("a time"));
+    assert!(age.as_secs().abs() < 60, "it says when it was parked: {age}");
+}
+
+/// Rounds that take out some, all, or break off. Leaves no letter.
+pub async fn what_is_not_taken_out_stays(subject: &dyn LogUnderTest) {
+    let letters = subject.dead_letters();
+    take_out(&*letters, |_| true).await;
+    let poison = |offset| DeadLetter { partition: 0, offset, content_type: None, refused: refused(None, b"poison") };
+    letters.park(&(0..10).map(poison).collect::<Vec<_>>()).await.expect("parking");
+
+    let mut dropped = letters.open(LetterQueue::Dead).await.expect("a round");
+    for _ in 0..4 {
+        dropped.next().await.expect("a letter");
+    }
+    drop(dropped);
+    crate::wait_until(PATIENCE, async || letters.open(LetterQueue::Dead).await.is_ok()).await;
+    let ids = |offsets: &[u64]| offsets.iter().map(|offset| format!("0-{offset}")).collect::<Vec<_>>();
+    assert_eq!(take_out(&*letters, |_| false).await, ids(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), "a look leaves all");
+    take_out(&*letters, |letter| letter.offset % 3 == 0).await;
+    assert_eq!(take_out(&*letters, |_| true).await, ids(&[1, 2, 4, 5, 7, 8]), "the others stay");
+    assert_eq!(letters.peek(10).await.expect("a peek"), []);
+}
+
+/// Goes through once, and gives the ids that were seen, sorted.
+async fn take_out(letters: &dyn DeadLetters, is_taken: impl Fn(&ParkedLetter) -> bool) -> Vec<String> {
+    let mut round = letters.open(LetterQueue::Dead).await.expect("a round");
+    let mut seen = Vec::new();
+    while let Some((ticket, letter)) = round.next().await.expect("a letter") {
+        if is_taken(&letter) {
+            round.take_out(ticket).await.expect("taking out");
+        }
+        seen.push(letter.id);
+    }
+    round.close().await.expect("a close");
+    seen.sort();
+    seen
+}
+
+/// The other queue is looked at in the same way.
+pub async fn nothing_is_unrouted_that_was_not_published(subject: &dyn LogUnderTest) {
+    let letters = subject.dead_letters();
+    let mut round = letters.open(LetterQueue::Unrouted).await.expect("a round");
+    assert!(round.next().await.expect("a look").is_none());
+    round.close().await.expect("a close");
 }
 
 /// Some events of different users, each with an id of its own.

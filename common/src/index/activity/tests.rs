@@ -54,4 +54,17 @@ proptest! {
         let (events, shuffled) = events;
         prop_assert_eq!(fold(&events), fold(&shuffled));
     }
+
+    #[test]
+    fn a_removal_leaves_nothing_of_what_came_before_it(events in vec(arbitrary::event_about(key()), 1..8)) {
+        let all = joined(&events.iter().map(AccountActivity::of).collect::<Vec<_>>());
+        let Some(removed_at) = all.removed_at else { return Ok(()) };
+        let times = [
+            all.details.as_ref().map(|details| details.stamp.time()),
+            all.failure.as_ref().map(|failure| failure.stamp.time()),
+            all.last_activity,
+            all.last_hydration,
+        ];
+        prop_assert!(times.into_iter().flatten().all(|time| time > removed_at));
+    }
 }

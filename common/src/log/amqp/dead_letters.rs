@@ -1,32 +1,27 @@
-//! Dead letters on RabbitMQ: a quorum queue, published to with confirms, looked at without taking.
+//! Dead letters on RabbitMQ: a quorum queue behind a fanout exchange of its own, published to with confirms.
 //!
 //! A letter is the refused bytes as `application/octet-stream`, with the letter's id as its message id, the type
-//! `tokencache.dead-letter.v1`, and the headers `reason`, `detail`, `partition`, `offset` and, for one event of a
-//! batch, `index`.
-
-use std::time::Duration;
+//! `tokencache.dead-letter.v1`, and the headers `reason`, `detail`, `partition`, `offset`, where the message had a
+//! content type `content-type`, and for one event of a batch `index`.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use lapin::BasicProperties;
 use lapin::message::BasicGetMessage;
-use lapin::options::BasicGetOptions;
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{BasicProperties, Channel};
-use tokio::time::timeout;
+use sha2::{Digest, Sha256};
 
+use super::letter_round::AmqpRound;
 use super::names::DEAD_LETTERS;
 use super::publisher::{Message, Outcome};
-use super::topology::{open_channel, table};
-use super::{PERSISTENT, RabbitMqLog, error, now_in_seconds};
-use crate::log::{DeadLetter, DeadLetterError, DeadLetters, LogError, ParkedLetter};
+use super::topology::table;
+use super::{PERSISTENT, RabbitMqLog, now_in_seconds};
+use crate::log::{DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LogError, ParkedLetter};
 
 const CONTENT_TYPE: &str = "application/octet-stream";
 const TYPE: &str = "tokencache.dead-letter.v1";
 /// Letters published before their confirms are awaited.
 const PARK_AT_ONCE: usize = 100;
-/// Bytes looked at in one go.
-const MAX_PEEKED_BYTES: usize = 32 * 1024 * 1024;
-const RPC_TIMEOUT: Duration = Duration::from_secs(15);
-const REPLY_SUCCESS: u16 = 200;
 
 #[async_trait]
 impl DeadLetters for RabbitMqLog {
@@ -45,49 +40,15 @@ impl DeadLetters for RabbitMqLog {
         Ok(())
     }
 
-    /// Takes letters without acking them, which puts them back in order when the channel is closed. Until then
-    /// another one who looks sees those behind them. Each look counts as a delivery of the letter, and the queue is
-    /// declared to bear a million of those.
-    async fn peek(&self, max: usize) -> Result<Vec<ParkedLetter>, DeadLetterError> {
-        let connection = self.shared.reading().await?;
-        let channel = open_channel(self.shared.address(), &connection).await?;
-        let letters = self.look(&channel, max).await;
-        // The letters are back when the broker has answered the close.
-        let closed = timeout(RPC_TIMEOUT, channel.close(REPLY_SUCCESS, "looked".into())).await;
-        if !matches!(closed, Ok(Ok(()))) {
-            tracing::debug!("the channel for looking at dead letters ended by itself");
-        }
-        Ok(letters?)
+    async fn open(&self, queue: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError> {
+        Ok(Box::new(AmqpRound::open(&self.shared.connector, queue).await?))
     }
 }
 
 impl RabbitMqLog {
-    async fn look(&self, channel: &Channel, max: usize) -> Result<Vec<ParkedLetter>, LogError> {
-        let (mut letters, mut bytes) = (Vec::new(), 0);
-        while letters.len() < max && bytes < MAX_PEEKED_BYTES {
-            let Some(letter) = self.get(channel).await? else { break };
-            bytes += letter.data.len();
-            letters.push(parked(letter));
-        }
-        Ok(letters)
-    }
-
-    async fn get(&self, channel: &Channel) -> Result<Option<BasicGetMessage>, LogError> {
-        let address = self.shared.address();
-        let getting = channel.basic_get(DEAD_LETTERS.into(), BasicGetOptions::default());
-        match timeout(RPC_TIMEOUT, getting).await {
-            Ok(got) => got.map_err(|e| error::operating(address, &queue(), "read the dead letters", &e)),
-            Err(_) => Err(error::late(address, "give a dead letter").into()),
-        }
-    }
-
     fn missing(&self) -> LogError {
-        LogError::Missing { log: self.shared.address().to_owned(), what: queue() }
+        LogError::Missing { log: self.shared.address().to_owned(), what: format!("queue {DEAD_LETTERS}") }
     }
-}
-
-fn queue() -> String {
-    format!("queue {DEAD_LETTERS}")
 }
 
 fn message(letter: &DeadLetter) -> Message {
@@ -99,9 +60,8 @@ fn message(letter: &DeadLetter) -> Message {
         .with_timestamp(now_in_seconds())
         .with_headers(headers(letter));
     Message {
-        // The default exchange has no alternate exchange: what finds no queue has to come back.
-        exchange: "",
-        routing_key: DEAD_LETTERS.to_owned(),
+        routing_key: String::new(),
+        // The exchange has no alternate exchange: what finds no queue has to come back.
         mandatory: true,
         properties,
         body: letter.refused.raw.clone(),
@@ -116,6 +76,9 @@ fn headers(letter: &DeadLetter) -> FieldTable {
         ("partition", AMQPValue::LongLongInt(letter.partition.into())),
         ("offset", AMQPValue::LongLongInt(letter.offset.cast_signed())),
     ]);
+    if let Some(content_type) = &letter.content_type {
+        headers.insert("content-type".into(), text(content_type));
+    }
     if let Some(index) = letter.refused.index {
         headers.insert("index".into(), AMQPValue::LongLongInt(i64::try_from(index).unwrap_or(i64::MAX)));
     }
@@ -127,18 +90,58 @@ fn text(text: &str) -> AMQPValue {
 }
 
 /// Reads a letter. A header that is missing, since somebody else put the message there, is read as empty or 0.
-fn parked(got: BasicGetMessage) -> ParkedLetter {
+pub(super) fn parked(queue: LetterQueue, got: BasicGetMessage) -> ParkedLetter {
+    match queue {
+        LetterQueue::Dead => dead(got),
+        LetterQueue::Unrouted => unrouted(got),
+    }
+}
+
+fn dead(got: BasicGetMessage) -> ParkedLetter {
     let properties = &got.delivery.properties;
     let headers = properties.headers().clone().unwrap_or_default();
+    let id = properties.message_id().as_ref().map(ToString::to_string);
     ParkedLetter {
-        id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+        id: id.unwrap_or_else(|| digest_id('x', &got.delivery.data)),
         partition: number(&headers, "partition").and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
         offset: number(&headers, "offset").unwrap_or_default().cast_unsigned(),
         index: number(&headers, "index").and_then(|n| usize::try_from(n).ok()),
         reason: words(&headers, "reason"),
         detail: words(&headers, "detail"),
+        parked_at: published_at(properties),
+        content_type: headers.inner().contains_key("content-type").then(|| words(&headers, "content-type")),
         raw: got.delivery.data,
     }
+}
+
+fn unrouted(got: BasicGetMessage) -> ParkedLetter {
+    let properties = &got.delivery.properties;
+    let routing_key = got.delivery.routing_key.as_str();
+    ParkedLetter {
+        id: digest_id('u', &got.delivery.data),
+        partition: routing_key.parse().unwrap_or_default(),
+        offset: 0,
+        index: None,
+        reason: "unrouted".to_owned(),
+        detail: match routing_key.parse::<u32>() {
+            Ok(partition) => format!("there was no stream for partition {partition}"),
+            Err(_) => "the routing key is no partition's number".to_owned(),
+        },
+        parked_at: published_at(properties),
+        content_type: properties.content_type().as_ref().map(ToString::to_string),
+        raw: got.delivery.data,
+    }
+}
+
+/// The id of a message that brings none: the same for the same bytes.
+fn digest_id(kind: char, body: &[u8]) -> String {
+    let hex: String = Sha256::digest(body).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{kind}-{hex}")
+}
+
+fn published_at(properties: &BasicProperties) -> Option<Timestamp> {
+    let seconds = i64::try_from(properties.timestamp().as_ref().copied()?).ok()?;
+    Timestamp::from_second(seconds).ok()
 }
 
 fn number(headers: &FieldTable, name: &str) -> Option<i64> {

@@ -9,6 +9,7 @@ use crate::log::LogError;
 
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
+const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
 const NOT_ALLOWED: u16 = 530;
 
@@ -82,6 +83,11 @@ pub(super) fn operating(address: &str, what: &str, doing: &str, error: &lapin::E
             BackendError::new(trouble, address, message, Cause::of(error)).into()
         }
     }
+}
+
+/// Whether something is another connection's alone.
+pub(super) fn is_locked(error: &lapin::Error) -> bool {
+    telling_code(error) == Some(RESOURCE_LOCKED)
 }
 
 /// Something did not happen in time.

@@ -9,6 +9,7 @@ mod bounds;
 mod connection;
 mod dead_letters;
 mod error;
+mod letter_round;
 mod names;
 mod publisher;
 mod reader;
@@ -169,15 +170,15 @@ impl Shared {
     }
 
     fn publisher(&self) -> &Publisher {
-        self.publisher.get_or_init(|| self.start_publisher("publisher"))
+        self.publisher.get_or_init(|| self.start_publisher("publisher", names::EXCHANGE))
     }
 
     fn dead_letter_publisher(&self) -> &Publisher {
-        self.dead_letter_publisher.get_or_init(|| self.start_publisher("dead letters"))
+        self.dead_letter_publisher.get_or_init(|| self.start_publisher("dead letters", names::DEAD_LETTERS))
     }
 
-    fn start_publisher(&self, role: &'static str) -> Publisher {
-        Publisher::start(Arc::clone(&self.connector), role, &self.tasks, self.stop.clone())
+    fn start_publisher(&self, role: &'static str, exchange: &'static str) -> Publisher {
+        Publisher::start(Arc::clone(&self.connector), role, exchange, &self.tasks, self.stop.clone())
     }
 
     /// The connection for reading, shared by those who read at the time.
@@ -245,7 +246,6 @@ fn message(partition: u32, encoded: EncodedEvents) -> Message {
         .with_delivery_mode(PERSISTENT)
         .with_timestamp(now_in_seconds());
     Message {
-        exchange: names::EXCHANGE,
         routing_key: partition.to_string(),
         // What no stream takes goes to the alternate exchange, so nothing comes back.
         mandatory: false,

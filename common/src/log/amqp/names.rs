@@ -2,7 +2,7 @@
 
 /// The exchange everything is published to, with the partition's number as the routing key.
 pub(super) const EXCHANGE: &str = "tokencache.activity";
-/// The quorum queue of dead letters.
+/// The fanout exchange dead letters are published to, and the quorum queue bound to it.
 pub(super) const DEAD_LETTERS: &str = "tokencache.activity.dead";
 /// The fanout exchange, and the quorum queue bound to it, for what no stream takes.
 pub(super) const UNROUTED: &str = "tokencache.activity.unrouted";

@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 use super::backoff::Backoff;
 use super::connection::{self, Connector};
 use super::error;
-use super::names::EXCHANGE;
 use super::topology::open_channel;
 use crate::backend::{BackendError, Trouble};
 use crate::log::LogError;
@@ -32,12 +31,13 @@ const MAX_WAITING: usize = 16;
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that is not blocked and confirms nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
+/// How long lapin may take to say why a connection, and each message on it, has failed.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long confirms are awaited at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One message.
 pub(super) struct Message {
-    pub(super) exchange: &'static str,
     pub(super) routing_key: String,
     /// Whether it comes back where no queue takes it.
     pub(super) mandatory: bool,
@@ -71,10 +71,12 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the task. It connects at the first message, and ends when `stop` is cancelled or the publisher dropped.
+    /// Starts the task, which publishes to `exchange`. It connects at the first message, and ends when `stop` is
+    /// cancelled or the publisher dropped.
     pub(super) fn start(
         connector: Arc<Connector>,
         role: &'static str,
+        exchange: &'static str,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -82,7 +84,7 @@ impl Publisher {
         let address = connector.address().to_owned();
         let (blocked, losses) = (Arc::default(), Arc::default());
         let publisher = Self { address, requests, blocked: Arc::clone(&blocked), losses: Arc::clone(&losses) };
-        let owner = Owner { connector, role, incoming, stop, blocked, losses, backoff: Backoff::new() };
+        let owner = Owner { connector, role, exchange, incoming, stop, blocked, losses, backoff: Backoff::new() };
         tasks.spawn(owner.run());
         publisher
     }
@@ -142,6 +144,7 @@ impl Publisher {
 struct Owner {
     connector: Arc<Connector>,
     role: &'static str,
+    exchange: &'static str,
     incoming: mpsc::Receiver<Request>,
     stop: CancellationToken,
     blocked: Arc<AtomicBool>,
@@ -174,7 +177,7 @@ impl Owner {
                 Trouble::Unavailable, self.connector.address(), "the log was closed").into()),
             line = async {
                 self.backoff.wait().await;
-                Line::open(&self.connector, self.role).await
+                Line::open(&self.connector, self.role, self.exchange).await
             } => line,
         }
     }
@@ -222,7 +225,7 @@ impl Owner {
                 }
             };
             if !work_on {
-                return self.give_up(line);
+                return self.give_up(line).await;
             }
         }
         connection::close(&line.connection).await;
@@ -251,7 +254,7 @@ impl Owner {
                 let message = "RabbitMQ was not asked for confirms";
                 Err(BackendError::plain(Trouble::Unavailable, address, message).into())
             }
-            Err(error) => Err(error::operating(address, &format!("exchange {EXCHANGE}"), "publish events", &error)),
+            Err(error) => Err(error::operating(address, &format!("exchange {}", self.exchange), "publish", &error)),
         }
     }
 
@@ -275,12 +278,13 @@ impl Owner {
     }
 
     /// Answers those that lapin has an answer for; the others learn that they were cut off as their answers drop.
-    fn give_up(&mut self, mut line: Line) {
+    async fn give_up(&mut self, mut line: Line) {
         self.losses.fetch_add(1, Ordering::Relaxed);
         self.backoff.failed();
         self.blocked.store(false, Ordering::Relaxed);
         tracing::warn!(in_flight = line.in_flight.len(), "the connection for publishing was given up");
-        while let Some(Some(settled)) = line.in_flight.next().now_or_never() {
+        let until = Instant::now() + LAST_WORDS;
+        while let Ok(Some(settled)) = timeout_at(until, line.in_flight.next()).await {
             let answer = self.outcome(settled.result);
             let _ = settled.answer.send(answer);
         }
@@ -297,6 +301,7 @@ struct Settled {
 /// A connection with its confirm channel and what is in flight on it.
 struct Line {
     channel: Channel,
+    exchange: &'static str,
     in_flight: FuturesUnordered<BoxFuture<'static, Settled>>,
     bytes_in_flight: usize,
     last_progress: Instant,
@@ -306,7 +311,7 @@ struct Line {
 }
 
 impl Line {
-    async fn open(connector: &Connector, role: &str) -> Result<Self, LogError> {
+    async fn open(connector: &Connector, role: &str, exchange: &'static str) -> Result<Self, LogError> {
         let connection = connector.connect(role).await?;
         let events = connection.events_listener().boxed();
         let channel = open_channel(connector.address(), &connection).await?;
@@ -319,6 +324,7 @@ impl Line {
         }
         Ok(Self {
             channel,
+            exchange,
             in_flight: FuturesUnordered::new(),
             bytes_in_flight: 0,
             last_progress: Instant::now(),
@@ -345,7 +351,7 @@ impl Line {
             self.last_progress = Instant::now();
         }
         self.bytes_in_flight += request.message.body.len();
-        let mut publishing = publish(self.channel.clone(), request).boxed();
+        let mut publishing = publish(self.channel.clone(), self.exchange, request).boxed();
         // The first poll takes the delivery tag and queues the frames, so it must come in the order of the messages.
         match poll!(&mut publishing) {
             std::task::Poll::Ready(settled) => self.in_flight.push(std::future::ready(settled).boxed()),
@@ -354,9 +360,9 @@ impl Line {
     }
 }
 
-async fn publish(channel: Channel, request: Request) -> Settled {
+async fn publish(channel: Channel, exchange: &'static str, request: Request) -> Settled {
     let Request { message, answer } = request;
-    let Message { exchange, routing_key, mandatory, properties, body } = message;
+    let Message { routing_key, mandatory, properties, body } = message;
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     #[expect(clippy::disallowed_methods, reason = "this is the one place that publishes")]
     let published = channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties).await;

@@ -76,6 +76,8 @@ pub struct TopologyState {
     pub exchange: bool,
     /// Whether the exchange for what no stream takes is there.
     pub unrouted_exchange: bool,
+    /// Whether the exchange that dead letters are published to is there.
+    pub dead_letter_exchange: bool,
     /// How many streams there are, counted from partition 0 to the first that is missing.
     pub partitions: u32,
     /// How many dead letters wait, where their queue is there.
@@ -89,6 +91,7 @@ impl TopologyState {
     pub fn is_complete(&self) -> bool {
         self.exchange
             && self.unrouted_exchange
+            && self.dead_letter_exchange
             && self.partitions > 0
             && self.dead_letters.is_some()
             && self.unrouted.is_some()
@@ -103,7 +106,9 @@ pub(super) async fn declare(address: &str, connection: &Connection, options: &To
     scratch.queue(UNROUTED, parked()).await?;
     scratch.bind(UNROUTED, UNROUTED, "").await?;
     scratch.exchange(EXCHANGE, ExchangeKind::Direct, table([("alternate-exchange", text(UNROUTED))])).await?;
+    scratch.exchange(DEAD_LETTERS, ExchangeKind::Fanout, FieldTable::default()).await?;
     scratch.queue(DEAD_LETTERS, parked()).await?;
+    scratch.bind(DEAD_LETTERS, DEAD_LETTERS, "").await?;
     for partition in 0..options.partitions.max(1) {
         let name = stream(partition);
         scratch.queue(&name, streamed(options)).await?;
@@ -116,13 +121,14 @@ pub(super) async fn declare(address: &str, connection: &Connection, options: &To
 pub(super) async fn inspect(address: &str, connection: &Connection) -> Result<TopologyState, LogError> {
     let exchange = exchange_is_there(address, connection, EXCHANGE, ExchangeKind::Direct).await?;
     let unrouted_exchange = exchange_is_there(address, connection, UNROUTED, ExchangeKind::Fanout).await?;
+    let dead_letter_exchange = exchange_is_there(address, connection, DEAD_LETTERS, ExchangeKind::Fanout).await?;
     let dead_letters = messages_in(address, connection, DEAD_LETTERS).await?;
     let unrouted = messages_in(address, connection, UNROUTED).await?;
     let mut partitions = 0;
     while messages_in(address, connection, &stream(partitions)).await?.is_some() {
         partitions += 1;
     }
-    Ok(TopologyState { exchange, unrouted_exchange, partitions, dead_letters, unrouted })
+    Ok(TopologyState { exchange, unrouted_exchange, dead_letter_exchange, partitions, dead_letters, unrouted })
 }
 
 /// How many messages a queue says it holds (streams: some time ago), or that it is not there.

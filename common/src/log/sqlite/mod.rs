@@ -3,7 +3,8 @@
 //! ```text
 //! log_partition    partition → next_offset, last_arrival
 //! log_message      (partition, message_offset) → arrived_at, content_type, body
-//! log_dead_letter  letter (in order of parking) → id, partition, message_offset, event_index, reason, detail, raw
+//! log_letter       letter (in order of parking) → id, partition, message_offset, event_index, reason, detail,
+//!                  parked_at, content_type, raw
 //! ```
 //!
 //! Times are in microseconds since the Unix epoch. Bodies are the CloudEvents that RabbitMQ would carry.
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS log_message (
     PRIMARY KEY (partition, message_offset)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS log_message_by_arrival ON log_message (partition, arrived_at);
-CREATE TABLE IF NOT EXISTS log_dead_letter (
+CREATE TABLE IF NOT EXISTS log_letter (
     letter INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
     partition INTEGER NOT NULL,
@@ -47,9 +48,11 @@ CREATE TABLE IF NOT EXISTS log_dead_letter (
     event_index INTEGER,
     reason TEXT NOT NULL,
     detail TEXT NOT NULL,
+    parked_at INTEGER NOT NULL,
+    content_type TEXT,
     raw BLOB NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS log_dead_letter_by_id ON log_dead_letter (id);
+CREATE INDEX IF NOT EXISTS log_letter_by_id ON log_letter (id);
 ";
 
 /// Rows a trim deletes before it lets other writers in.

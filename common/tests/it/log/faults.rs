@@ -73,7 +73,7 @@ async fn tls_with_a_private_ca_and_a_client_certificate(
 async fn each_role_needs_only_its_narrow_permissions(broker: &PrivateRabbitMq) {
     let roles = [
         ("producer", "^$", "^tokencache\\.activity$", "^$"),
-        ("projector", "^$", "^(amq\\.default|tokencache\\.activity\\.dead)$", "^tokencache\\.activity-[0-9]+$"),
+        ("projector", "^$", "^tokencache\\.activity\\.dead$", "^tokencache\\.activity-[0-9]+$"),
     ];
     for (name, configure, write, read) in roles {
         broker.rabbitmqctl(&["add_user", name, "s3cret"]).await;
