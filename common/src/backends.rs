@@ -6,14 +6,15 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
-use crate::index::{ActivityStore, RedisIndex, SqliteIndex};
+use crate::index::{ActivityStore, IndexGenerations, RedisIndex, SqliteIndex};
 use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions};
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
+use crate::token_cache::encryption::{EncryptedTokenCache, Rewrap, RewrapOptions};
 use crate::token_cache::{
-    Outbox, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache, SqliteTokenCacheOptions,
-    TokenCacheStore,
+    Outbox, OutboxErasure, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache,
+    SqliteTokenCacheOptions, TokenCacheScan, TokenCacheStore,
 };
 
 /// How many connections to Redis a port may hold open.
@@ -44,6 +45,10 @@ pub struct TokenCache {
     pub outbox: Arc<dyn Outbox>,
     /// Who may refresh them.
     pub refresh_lock: Arc<dyn RefreshLock>,
+    /// What makes the outbox forget an account.
+    pub erasure: Arc<dyn OutboxErasure>,
+    /// Which blobs there are; for an operator's tools.
+    pub scan: Arc<dyn TokenCacheScan>,
 }
 
 /// A port could not be opened.
@@ -61,8 +66,17 @@ pub enum OpenError {
 }
 
 impl TokenCache {
-    fn of<T: TokenCacheStore + Outbox + RefreshLock + Clone + 'static>(cache: T) -> Self {
-        Self { store: Arc::new(cache.clone()), outbox: Arc::new(cache.clone()), refresh_lock: Arc::new(cache) }
+    /// All ports of one cache.
+    pub fn of<T: TokenCacheStore + Outbox + OutboxErasure + RefreshLock + TokenCacheScan + Clone + 'static>(
+        cache: T,
+    ) -> Self {
+        Self {
+            store: Arc::new(cache.clone()),
+            outbox: Arc::new(cache.clone()),
+            refresh_lock: Arc::new(cache.clone()),
+            erasure: Arc::new(cache.clone()),
+            scan: Arc::new(cache),
+        }
     }
 }
 
@@ -118,14 +132,51 @@ impl Backends {
         if url.scheme() == "sqlite" {
             return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
         }
-        Ok(Arc::new(RedisIndex::open(self.redis(&url)?, &self.settings.index_prefix).await?))
+        Ok(Arc::new(self.redis_index(&url).await?))
     }
 
-    /// The token cache with its outbox.
+    /// The generations of the activity index.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn index_generations(&self) -> Result<Arc<dyn IndexGenerations>, OpenError> {
+        let url = self.settings.index_url()?;
+        if url.scheme() == "sqlite" {
+            return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
+        }
+        Ok(Arc::new(self.redis_index(&url).await?))
+    }
+
+    async fn redis_index(&self, url: &ServerUrl) -> Result<RedisIndex, BackendError> {
+        RedisIndex::open(self.redis(url)?, &self.settings.index_prefix).await
+    }
+
+    /// The token cache with its outbox; encrypted where keys are set.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn token_cache(&self) -> Result<TokenCache, OpenError> {
+        let cipher = self.settings.cache_cipher()?;
+        let mut cache = self.stored_token_cache().await?;
+        if let Some(cipher) = cipher {
+            let address = self.settings.cache_url()?.to_string();
+            cache.store = Arc::new(EncryptedTokenCache::new(cache.store, cipher, address));
+        }
+        Ok(cache)
+    }
+
+    /// What moves the blobs of the token cache to the active key.
+    ///
+    /// # Errors
+    /// [`OpenError`]; wrong settings where no keys are set.
+    pub async fn rewrap(&self, options: RewrapOptions) -> Result<Rewrap, OpenError> {
+        let cipher = self.settings.cache_cipher()?.ok_or(SettingsError::NoEncryptionKeys)?;
+        let cache = self.stored_token_cache().await?;
+        Ok(Rewrap::new(cache.store, cache.scan, cipher, options))
+    }
+
+    /// The token cache as it is stored, whatever is set about encryption.
+    async fn stored_token_cache(&self) -> Result<TokenCache, OpenError> {
         let url = self.settings.cache_url()?;
         if url.scheme() == "sqlite" {
             let options = SqliteTokenCacheOptions::default();

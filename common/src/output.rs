@@ -13,6 +13,15 @@ pub fn json<T: Serialize>(value: &T) -> serde_json::Result<()> {
     Ok(())
 }
 
+/// Prints one JSON document in one line, for commands that say how far they have come.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn json_line<T: Serialize>(value: &T) -> serde_json::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
 /// Prints a table under its headings.
 pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();

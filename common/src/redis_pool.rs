@@ -110,6 +110,7 @@ fn meaning(error: &RedisError) -> (Trouble, &'static str) {
     match error.code() {
         Some("NOAUTH" | "WRONGPASS") => return (Refused, "Redis refused the user or password; check the URL"),
         Some("NOPERM") => return (Refused, "the Redis user may not do this; check its ACL"),
+        Some("DROPPED") => return (Refused, "this generation of the index was deleted; another one is live"),
         Some("OOM") => return (Unavailable, "Redis is out of memory; raise maxmemory or free some"),
         Some("MISCONF") => return (Unavailable, "Redis cannot write to its disk and refuses writes; look at its log"),
         Some("WRONGTYPE") => return (Corrupt, "a key holds another type; another program uses this prefix"),

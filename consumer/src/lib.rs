@@ -1,4 +1,14 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
 pub mod dead_letters;
+pub mod erase;
+pub mod gap;
+pub mod health;
+mod insist;
+pub mod progress;
 pub mod projector;
+pub mod rebuild;
+pub mod replay;
+mod span;
+pub mod verify;
+pub mod worker;

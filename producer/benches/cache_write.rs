@@ -15,8 +15,8 @@ use common::event::{Activity, EventDraft, EventSource};
 use common::redis_pool::RedisPool;
 use common::sqlite::Database;
 use common::token_cache::{
-    CacheWrite, Expiry, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions, SqliteTokenCache,
-    SqliteTokenCacheOptions, TokenCacheStore,
+    CacheWrite, Expiry, ExpiryChange, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions,
+    SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
 };
 use producer::adapter::{AdapterSettings, TokenCacheAdapter};
 use producer::simulate::Population;
@@ -56,7 +56,8 @@ where
     for number in 0..writes * KINDS.len() {
         let (key, blob) = &users[number % users.len()];
         let event = EventDraft::new(source.clone(), key.clone(), activity.clone());
-        let plain = CacheWrite { key, blob, expiry: Expiry::default(), precondition: Precondition::None, event: None };
+        let (expiry, precondition) = (ExpiryChange::default(), Precondition::None);
+        let plain = CacheWrite { key, blob, expiry, precondition, event: None };
         let kind = number % KINDS.len();
         let begun = Instant::now();
         match kind {

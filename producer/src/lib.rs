@@ -3,3 +3,4 @@
 pub mod adapter;
 pub mod relay;
 pub mod simulate;
+pub mod web;

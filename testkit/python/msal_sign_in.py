@@ -7,6 +7,9 @@
 `silent` reads a serialized cache from standard input and prints one JSON line: kind (cache, identity_provider or none),
 network_calls, username, error, suberror, access_token, refresh_token_changed, cache.
 
+With --redis URL, --redis-key KEY and --redis-layout string|aspnet the cache is kept there: `sign-in` writes it, `silent`
+reads it from there and writes it back where MSAL has changed it, over whatever is there, as a Python web app would.
+
 MSAL accepts only https authorities, so it is given https://login.microsoftonline.com and a transport that calls the
 provider instead; the blobs look as in production. Exit code: 0 done, 1 refused, 2 wrong usage.
 """
@@ -14,6 +17,7 @@ provider instead; the blobs look as in production. Exit code: 0 done, 1 refused,
 import argparse
 import json
 import os
+import socket
 import sys
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -68,6 +72,38 @@ class Answer:
             raise requests.HTTPError(f"the provider answered {self.status_code}")
 
 
+class RedisCache:
+    """A cache under one key: three commands of Redis' protocol, so that no client library is needed."""
+
+    def __init__(self, arguments):
+        url = urlsplit(arguments.redis)
+        self.address = (url.hostname, url.port or 6379)
+        self.key = arguments.redis_key
+        self.is_hash = arguments.redis_layout == "aspnet"
+
+    def read(self):
+        value = self.ask("HGET", self.key, "data") if self.is_hash else self.ask("GET", self.key)
+        return (value or b"").decode()
+
+    def write(self, text):
+        if self.is_hash:
+            self.ask("HSET", self.key, "absexp", "-1", "sldexp", "-1", "data", text)
+        else:
+            self.ask("SET", self.key, text)
+
+    def ask(self, *words):
+        words = [word.encode() for word in words]
+        parts = [b"*%d\r\n" % len(words)] + [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+        with socket.create_connection(self.address, TIMEOUT_SECONDS) as connection, connection.makefile("rb") as answers:
+            connection.sendall(b"".join(parts))
+            kind, rest = (line := answers.readline())[:1], line[1:].strip()
+            if kind == b"-":
+                refuse(f"Redis refuses: {rest.decode()}")
+            if kind != b"$" or rest == b"-1":
+                return None
+            return answers.read(int(rest))
+
+
 def credential_of(arguments):
     if arguments.client_key:
         with open(arguments.client_key, encoding="ascii") as key, open(
@@ -106,6 +142,8 @@ def sign_in(arguments):
         if "access_token" not in result:
             refuse(f"{username} was not signed in: {result.get('error')}: {result.get('error_description')}")
         account = app.get_accounts(username)[0]
+        if arguments.redis:
+            RedisCache(arguments).write(cache.serialize())
         print(
             json.dumps(
                 {
@@ -132,7 +170,8 @@ def follow(transport, auth_uri):
 def silent(arguments):
     transport = ProviderTransport(arguments.provider)
     cache = msal.SerializableTokenCache()
-    before = sys.stdin.read()
+    stored = RedisCache(arguments) if arguments.redis else None
+    before = stored.read() if stored else sys.stdin.read()
     cache.deserialize(before)
     app = app_for(arguments, transport, cache)
     accounts = app.get_accounts(arguments.users[0])
@@ -141,6 +180,8 @@ def silent(arguments):
     # The authority's configuration is fetched when the app is made; only what follows is counted.
     transport.calls = 0
     result = app.acquire_token_silent_with_error(arguments.scope, accounts[0], force_refresh=arguments.force) or {}
+    if stored and cache.has_state_changed:
+        stored.write(cache.serialize())
     print(
         json.dumps(
             {
@@ -176,6 +217,9 @@ def parse(arguments):
     parser.add_argument("--client-certificate", help="PEM file; instead of a secret")
     parser.add_argument("--redirect-uri", default="http://localhost/callback")
     parser.add_argument("--scope", action="append", default=[])
+    parser.add_argument("--redis", help="URL of the Redis that keeps the cache")
+    parser.add_argument("--redis-key", help="the cache's key there")
+    parser.add_argument("--redis-layout", choices=["string", "aspnet"], default="string")
     parser.add_argument("--force", action="store_true", help="silent: refresh even when the access token is valid")
     return parser.parse_args(arguments)
 

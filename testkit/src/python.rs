@@ -86,6 +86,27 @@ pub struct MsalClient<'a> {
     pub scope: &'a str,
 }
 
+/// Where MSAL for Python keeps a cache: under a key in Redis, by code of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredCache<'a> {
+    /// The server.
+    pub redis_url: &'a str,
+    /// What the key begins with.
+    pub prefix: &'a str,
+    /// The cache key.
+    pub key: &'a str,
+    /// Whether it is the field `data` of a hash, as the .NET cache has it, and not a plain value.
+    pub is_hash: bool,
+}
+
+impl StoredCache<'_> {
+    fn words(&self) -> [String; 6] {
+        let layout = if self.is_hash { "aspnet" } else { "string" };
+        let key = format!("{}{}", self.prefix, self.key);
+        ["--redis", self.redis_url, "--redis-key", &key, "--redis-layout", layout].map(str::to_owned)
+    }
+}
+
 impl MsalClient<'_> {
     /// Signs users in, each into a cache of their own, by the code flow with PKCE.
     ///
@@ -106,6 +127,29 @@ impl MsalClient<'_> {
         let output = self.run("silent", words, cache).await;
         let answer = lines(&output).pop();
         answer.unwrap_or_else(|| panic!("MSAL acquired nothing: {}", complaint(&output)))
+    }
+
+    /// Signs a user in, into the cache that is kept there.
+    ///
+    /// # Panics
+    /// When Python is missing or the user is not signed in.
+    pub async fn sign_in_to(&self, cache: &StoredCache<'_>, username: &str) -> MsalSignIn {
+        let words = cache.words();
+        let words: Vec<&str> = [username].into_iter().chain(words.iter().map(String::as_str)).collect();
+        let output = self.run("sign-in", &words, "").await;
+        lines(&output).pop().unwrap_or_else(|| panic!("MSAL signed nobody in: {}", complaint(&output)))
+    }
+
+    /// Acquires a token silently from the cache that is kept there, and writes it back where it has changed.
+    ///
+    /// # Panics
+    /// When Python is missing, or MSAL does not find exactly one account of that name.
+    pub async fn silent_in(&self, cache: &StoredCache<'_>, username: &str, force: bool) -> MsalSilent {
+        let words = cache.words();
+        let words = [username].into_iter().chain(words.iter().map(String::as_str));
+        let words: Vec<&str> = words.chain(force.then_some("--force")).collect();
+        let output = self.run("silent", &words, "").await;
+        lines(&output).pop().unwrap_or_else(|| panic!("MSAL acquired nothing: {}", complaint(&output)))
     }
 
     async fn run(&self, command: &str, words: &[&str], input: &str) -> Output {

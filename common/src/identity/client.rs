@@ -166,6 +166,11 @@ impl IdentityClient {
         Some(url)
     }
 
+    /// The provider's page about the user of an access token, where it has one.
+    pub fn userinfo_endpoint(&self) -> Option<&Url> {
+        self.shared.provider.userinfo_endpoint.as_ref()
+    }
+
     /// Begins a sign-in: authorization code with PKCE (S256), state and nonce.
     ///
     /// # Errors

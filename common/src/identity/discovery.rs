@@ -79,6 +79,8 @@ struct Document {
     #[serde(default)]
     end_session_endpoint: Option<Url>,
     #[serde(default)]
+    userinfo_endpoint: Option<Url>,
+    #[serde(default)]
     id_token_signing_alg_values_supported: Vec<String>,
     #[serde(default)]
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
@@ -101,6 +103,7 @@ pub(super) struct Provider {
     pub(super) token_endpoint: Url,
     pub(super) jwks_uri: Url,
     pub(super) end_session_endpoint: Option<Url>,
+    pub(super) userinfo_endpoint: Option<Url>,
     pub(super) id_token_algorithms: Vec<String>,
     pub(super) secret_in_header: bool,
     pub(super) checks_ps256: bool,
@@ -194,6 +197,7 @@ pub(super) async fn discover(settings: &ProviderSettings, http: &Http) -> Result
         token_endpoint: document.token_endpoint,
         jwks_uri: document.jwks_uri,
         end_session_endpoint: document.end_session_endpoint,
+        userinfo_endpoint: document.userinfo_endpoint,
         id_token_algorithms: document.id_token_signing_alg_values_supported,
     })
 }
@@ -219,6 +223,7 @@ fn check_endpoints(document: &Document, authority: &str) -> Result<(), Discovery
         ("token endpoint", Some(&document.token_endpoint)),
         ("signing keys", Some(&document.jwks_uri)),
         ("sign-out endpoint", document.end_session_endpoint.as_ref()),
+        ("userinfo endpoint", document.userinfo_endpoint.as_ref()),
     ];
     match endpoints.into_iter().find(|(_, url)| url.is_some_and(|url| !is_protected(url))) {
         Some((endpoint, _)) => Err(DiscoveryError::InTheClear { authority: authority.to_owned(), endpoint }),

@@ -115,6 +115,8 @@ impl GrantError {
             Self::Revoked { .. } => FailureReason::Revoked,
             Self::OtherClient { .. } => FailureReason::NoRefreshToken,
             Self::Throttled { .. } => FailureReason::Throttled,
+            // The refresh token is another user's: trying again would only spend it.
+            Self::Unusable(UnusableAnswer::OtherAccount) => FailureReason::MalformedCache,
             Self::Unavailable { .. } | Self::Refused { .. } | Self::Unusable(_) | Self::Signing => {
                 FailureReason::IdentityProviderUnavailable
             }

@@ -89,6 +89,28 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+impl HttpSettings {
+    /// A client for calls to `url` within these bounds: no redirects, and on a loopback host no proxy.
+    ///
+    /// # Errors
+    /// [`HttpSetupError`].
+    pub fn client_for(&self, url: &Url) -> Result<Client, HttpSetupError> {
+        let mut builder =
+            Client::builder().connect_timeout(self.connect_timeout).timeout(self.timeout).redirect(Policy::none());
+        if is_loopback(url) {
+            builder = builder.no_proxy();
+        }
+        if let Some(path) = &self.ca_file {
+            let failed = |source| HttpSetupError::CaFile { path: path.display().to_string(), source };
+            let pem = std::fs::read(path).map_err(failed)?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(HttpSetupError::Tls)?;
+            builder = builder.tls_built_in_root_certs(false);
+            builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        }
+        builder.build().map_err(HttpSetupError::Tls)
+    }
+}
+
 /// The client for one provider.
 #[derive(Debug)]
 pub(super) struct Http {
@@ -98,21 +120,7 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(settings: &HttpSettings, authority: &Authority, clock: Clock) -> Result<Self, HttpSetupError> {
-        let mut builder = Client::builder()
-            .connect_timeout(settings.connect_timeout)
-            .timeout(settings.timeout)
-            .redirect(Policy::none());
-        if is_loopback(authority.url()) {
-            builder = builder.no_proxy();
-        }
-        if let Some(path) = &settings.ca_file {
-            let failed = |source| HttpSetupError::CaFile { path: path.display().to_string(), source };
-            let pem = std::fs::read(path).map_err(failed)?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(HttpSetupError::Tls)?;
-            builder = builder.tls_built_in_root_certs(false);
-            builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
-        }
-        Ok(Self { client: builder.build().map_err(HttpSetupError::Tls)?, clock })
+        Ok(Self { client: settings.client_for(authority.url())?, clock })
     }
 
     /// Reads a JSON document.

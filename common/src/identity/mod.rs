@@ -32,6 +32,7 @@ pub use scopes::{InvalidScopes, Scopes};
 pub use secret::{AccessToken, ClaimsChallenge};
 pub use settings::{
     Authority, Credential, HttpSettings, InvalidAuthority, InvalidTenant, ProviderKind, ProviderSettings, Tenant,
+    is_protected,
 };
 pub use sign_in::{
     AuthorizationOptions, AuthorizationRequest, AuthorizationRequestError, AuthorizationResponse, PendingSignIn,

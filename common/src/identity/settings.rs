@@ -206,7 +206,7 @@ impl fmt::Debug for Authority {
 }
 
 /// Whether secrets may be sent there: over TLS, or without leaving the machine.
-pub(super) fn is_protected(url: &Url) -> bool {
+pub fn is_protected(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
 }
 

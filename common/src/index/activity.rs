@@ -120,7 +120,7 @@ impl AccountActivity {
     }
 
     /// The fold of no event.
-    pub(crate) fn nothing_about(cache_key: CacheKey) -> Self {
+    pub fn nothing_about(cache_key: CacheKey) -> Self {
         Self { cache_key, details: None, last_activity: None, last_hydration: None, failure: None, removed_at: None }
     }
 
@@ -143,6 +143,11 @@ impl AccountActivity {
         self.failure.take_if(|failure| is_gone(failure.stamp.time()));
         self.last_activity.take_if(|time| is_gone(*time));
         self.last_hydration.take_if(|time| is_gone(*time));
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::nothing_about(self.cache_key.clone())
     }
 
     /// Whether the account is listed: the user was here after the last removal.

@@ -1,20 +1,28 @@
 //! The activity index: who has a token cache, when it was last used, and what became of it.
 //!
 //! The index is the fold of the log ([`AccountActivity::merge`]), kept where workers can query it.
+//! There may be several copies of it, [`Generations`], while one is made anew; [`LiveIndex`] is whichever is live.
 
 mod activity;
 #[cfg(test)]
 mod arbitrary;
 mod entry;
+mod generations;
+mod live;
 mod paging;
 mod record;
 mod redis;
+mod seed;
 mod sqlite;
 mod store;
 
 pub use activity::{AccountActivity, AccountState, Register, Stamp, fold};
+pub use generations::{Building, Generations, IndexGenerations, IndexUpkeep, ScanCursor, ScanPage};
+pub use live::LiveIndex;
 pub use redis::RedisIndex;
+pub use seed::Seed;
 pub use sqlite::SqliteIndex;
 pub use store::{
-    ActivityStore, Counts, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Page, Query, StateCounts,
+    ActivityStore, Checkpoint, Counts, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Page, Query,
+    StateCounts,
 };

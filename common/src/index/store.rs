@@ -1,6 +1,7 @@
 //! The port of the index: apply what events say, ask who was here.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -50,14 +51,50 @@ pub trait ActivityStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`BackendError`].
-    async fn checkpoint(&self, partition: u32) -> Result<Option<u64>, BackendError>;
+    async fn checkpoint(&self, partition: u32) -> Result<Option<Checkpoint>, BackendError>;
 
     /// Stores the next offset to read of `partition`, after its batch was applied. It never goes backwards:
-    /// a lower offset than the stored one changes nothing.
+    /// a lower offset than the stored one, or the same one, changes nothing.
     ///
     /// # Errors
     /// [`BackendError`].
-    async fn store_checkpoint(&self, partition: u32, next_offset: u64) -> Result<(), BackendError>;
+    async fn store_checkpoint(&self, partition: u32, checkpoint: Checkpoint) -> Result<(), BackendError>;
+
+    /// The generation that is live now, and stays the same when another one becomes live. Whoever applies and then
+    /// stores a checkpoint does both on one of these: a checkpoint says what *its* generation has seen.
+    /// `None`: this store has no other generation.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    async fn pin(&self) -> Result<Option<Arc<dyn ActivityStore>>, BackendError> {
+        Ok(None)
+    }
+
+    /// Whether queries answer from this handle's generation. Whoever follows the log asks now and then, and goes on
+    /// from the checkpoint of the live one.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    async fn is_live(&self) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+}
+
+/// How far one partition is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The next offset to read.
+    pub next_offset: u64,
+    /// The newest event of the batch before it, where it had one: how much of the log is missing after a gap, and how
+    /// far off the log's retention is.
+    pub newest_event: Option<Timestamp>,
+}
+
+impl Checkpoint {
+    /// A checkpoint that says nothing of events.
+    pub fn at(next_offset: u64) -> Self {
+        Self { next_offset, newest_event: None }
+    }
 }
 
 /// Which accounts, in which order.
@@ -226,4 +263,11 @@ pub enum ListError {
     /// See [`BackendError`].
     #[error(transparent)]
     Backend(#[from] BackendError),
+}
+
+impl ListError {
+    /// Whether the same call may succeed later with nothing changed here.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Backend(error) if error.is_transient())
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::LogMessage;
 use crate::backend::BackendError;
@@ -72,7 +73,7 @@ pub enum Position {
 }
 
 /// A partition's two ends. The partition is empty where they are equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// The first offset the log still has.
     pub first: u64,

@@ -21,7 +21,7 @@ pub struct IdentityProviderSettings {
     idp_tenant: Option<Tenant>,
     /// The application (client) id
     #[arg(long, env = "IDP_CLIENT_ID", value_name = "ID")]
-    idp_client_id: ClientId,
+    idp_client_id: Option<ClientId>,
     /// The client secret; give it by the environment or by a file
     #[arg(long, env = "IDP_CLIENT_SECRET", hide_env_values = true, value_name = "SECRET", value_parser = secret,
           conflicts_with_all = ["idp_client_secret_file", "idp_client_certificate_file"])]
@@ -64,10 +64,10 @@ impl IdentityProviderSettings {
     /// What is set, with the secret or the certificate read.
     ///
     /// # Errors
-    /// [`SettingsError`]: no credential, or one that cannot be read.
+    /// [`SettingsError`]: no client id, no credential, or one that cannot be read.
     pub fn provider(&self) -> Result<ProviderSettings, SettingsError> {
-        let mut settings =
-            ProviderSettings::new(self.idp_authority.clone(), self.idp_client_id.clone(), self.credential()?);
+        let client_id = self.idp_client_id.clone().ok_or(SettingsError::NoClientId)?;
+        let mut settings = ProviderSettings::new(self.idp_authority.clone(), client_id, self.credential()?);
         settings.tenant = self.idp_tenant.clone();
         settings.scopes = self.idp_scopes.clone();
         settings.allowed_tenants = self.idp_allowed_tenants.clone();
@@ -78,6 +78,11 @@ impl IdentityProviderSettings {
         settings.environment = self.idp_environment.clone();
         settings.http.ca_file = self.idp_ca_file.clone();
         Ok(settings)
+    }
+
+    /// The app that is set, if one is.
+    pub fn client_id(&self) -> Option<&ClientId> {
+        self.idp_client_id.as_ref()
     }
 
     fn credential(&self) -> Result<Credential, SettingsError> {

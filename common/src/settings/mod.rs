@@ -14,10 +14,12 @@ use secrecy::{ExposeSecret, SecretString};
 pub use duration::{InvalidMoment, moment, span};
 pub use identity_provider::IdentityProviderSettings;
 
+use crate::account::ClientId;
 use crate::backend::{InvalidServerUrl, ServerUrl, TlsFiles};
 use crate::event::{KeyTooShort, UsernameKey, UsernamePolicy};
 use crate::identity::CertificateError;
 use crate::token_cache::Layout;
+use crate::token_cache::encryption::{BlobCipher, EnvelopeScope, KeyFileError, KeyRing};
 
 /// The file everything lives in where no URL is given.
 pub const DEFAULT_URL: &str = "sqlite://token-activity.sqlite";
@@ -48,6 +50,12 @@ pub struct Connections {
     /// How blobs are laid out in Redis: aspnet (a hash, as the .NET cache writes it) or string (a plain value)
     #[arg(long, env = "TOKEN_CACHE_LAYOUT", default_value = "aspnet", global = true)]
     pub cache_layout: Layout,
+    /// Encrypt blobs under the keys of these files (`consumer keys new` makes them); other MSAL libraries cannot read them
+    #[arg(long, env = "TOKEN_CACHE_ENCRYPTION_KEYS", value_name = "FILES", value_delimiter = ',', global = true)]
+    cache_encryption_keys: Vec<PathBuf>,
+    /// The application (client) id that encrypted blobs are bound to, the same in every program of this cache
+    #[arg(long, env = "TOKEN_CACHE_ENCRYPTION_CLIENT_ID", value_name = "ID", global = true)]
+    cache_encryption_client_id: Option<ClientId>,
     /// PEM file of a private CA for amqps:// and rediss://
     #[arg(long, env = "TLS_CA_FILE", value_name = "FILE", global = true)]
     tls_ca_file: Option<PathBuf>,
@@ -92,6 +100,9 @@ pub enum SettingsError {
     /// The key file is not given or cannot be read.
     #[error("--usernames hashed needs --username-key-file (USERNAME_KEY_FILE), a readable file of random bytes")]
     UsernameKeyFile(#[source] Option<std::io::Error>),
+    /// Nothing says which app this is at the identity provider.
+    #[error("which app this is has to be said: set --idp-client-id (IDP_CLIENT_ID)")]
+    NoClientId,
     /// Nothing proves to the identity provider that this is the app.
     #[error(
         "the identity provider wants proof of the app: set IDP_CLIENT_SECRET, --idp-client-secret-file \
@@ -107,6 +118,18 @@ pub enum SettingsError {
         #[source]
         source: std::io::Error,
     },
+    /// See [`KeyFileError`].
+    #[error("--cache-encryption-keys (TOKEN_CACHE_ENCRYPTION_KEYS): {0}")]
+    EncryptionKeys(#[source] KeyFileError),
+    /// What is done needs keys, and none are set.
+    #[error("the token cache is not encrypted here: set --cache-encryption-keys (TOKEN_CACHE_ENCRYPTION_KEYS)")]
+    NoEncryptionKeys,
+    /// Nothing says what envelopes are bound to.
+    #[error(
+        "encrypted blobs are bound to an app: set --cache-encryption-client-id (TOKEN_CACHE_ENCRYPTION_CLIENT_ID) to \
+         its application (client) id"
+    )]
+    NoEncryptionClient,
     /// See [`CertificateError`].
     #[error("--idp-client-certificate-file (IDP_CLIENT_CERTIFICATE_FILE): {0}")]
     ClientCertificate(#[from] CertificateError),
@@ -142,6 +165,20 @@ impl Connections {
     /// [`SettingsError`].
     pub fn cache_url(&self) -> Result<ServerUrl, SettingsError> {
         checked(self.cache_url.as_ref(), CACHE)
+    }
+
+    /// What blobs are encrypted with; `None` where they are not.
+    ///
+    /// # Errors
+    /// [`SettingsError`]: the keys cannot be read, or nothing says whose they are.
+    pub fn cache_cipher(&self) -> Result<Option<BlobCipher>, SettingsError> {
+        if self.cache_encryption_keys.is_empty() {
+            return Ok(None);
+        }
+        let client_id = self.cache_encryption_client_id.clone().ok_or(SettingsError::NoEncryptionClient)?;
+        let keys = KeyRing::from_files(&self.cache_encryption_keys).map_err(SettingsError::EncryptionKeys)?;
+        let scope = EnvelopeScope { instance_name: self.cache_instance_name.clone(), client_id };
+        Ok(Some(BlobCipher::new(keys, scope)))
     }
 
     /// The same settings, with every port that is not given in the one file at `url`.

@@ -44,7 +44,7 @@ pub struct CacheWrite<'a> {
     /// The serialized cache. Holds secrets: it is never printed.
     pub blob: &'a [u8],
     /// How long it is kept.
-    pub expiry: Expiry,
+    pub expiry: ExpiryChange,
     /// What must be stored for the write to happen.
     pub precondition: Precondition<'a>,
     /// The event to append with it.
@@ -67,6 +67,32 @@ pub struct Expiry {
     pub absolute: Option<Timestamp>,
     /// How long it lives unread.
     pub sliding: Option<Duration>,
+}
+
+/// What a write does to the expiry.
+///
+/// A write starts a sliding window anew in either case, as a read does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryChange {
+    /// This one, whatever the blob before had.
+    To(Expiry),
+    /// The one that is stored stays, also where it is nothing but the TTL that a foreign writer left on the key;
+    /// none where nothing is stored. For writers that do not own the cache: a worker must neither prolong nor lose
+    /// what the web app decided.
+    Kept,
+}
+
+impl Default for ExpiryChange {
+    /// No expiry.
+    fn default() -> Self {
+        Self::To(Expiry::default())
+    }
+}
+
+impl From<Expiry> for ExpiryChange {
+    fn from(expiry: Expiry) -> Self {
+        Self::To(expiry)
+    }
 }
 
 /// What must be stored for a write to happen.

@@ -4,9 +4,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use common::account::CacheKey;
 use common::backends::Backends;
+use common::event::UsernamePolicy;
 use common::output;
 use common::program::Outcome;
 
+use super::erase::Erase;
 use crate::view::AccountView;
 
 /// Look at one account
@@ -26,19 +28,27 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Take an account out of everything, with a receipt of what was found where
+    Erase(Erase),
 }
 
 impl Account {
-    pub(super) async fn run(self, backends: &Backends) -> anyhow::Result<Outcome> {
-        let What::Show { cache_key, json } = self.what;
-        let account = backends.index().await?.get(&cache_key).await?;
-        let account = account.context("the index knows no account of this cache key")?;
-        let view = AccountView::of(&account);
-        if json {
-            output::json(&view)?
-        } else {
-            output::fields(&view.fields())
+    pub(super) async fn run(self, backends: &Backends, usernames: &UsernamePolicy) -> anyhow::Result<Outcome> {
+        match self.what {
+            What::Show { cache_key, json } => show(backends, &cache_key, json).await,
+            What::Erase(command) => command.run(backends, usernames).await,
         }
-        Ok(Outcome::Done)
     }
+}
+
+async fn show(backends: &Backends, cache_key: &CacheKey, json: bool) -> anyhow::Result<Outcome> {
+    let account = backends.index().await?.get(cache_key).await?;
+    let account = account.context("the index knows no account of this cache key")?;
+    let view = AccountView::of(&account);
+    if json {
+        output::json(&view)?
+    } else {
+        output::fields(&view.fields())
+    }
+    Ok(Outcome::Done)
 }

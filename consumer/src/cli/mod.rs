@@ -1,10 +1,18 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
+
+mod bar;
 mod dead;
+mod erase;
+mod hydrate;
+mod pick;
 mod project;
 mod query;
+mod rebuild;
+mod replay;
 mod topology;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use common::backends::Backends;
@@ -30,12 +38,20 @@ pub(crate) struct Cli {
 enum Command {
     /// Follow the log and keep the index up to date
     Project(project::Project),
+    /// Make the index anew from the log, beside the live one, and swap it in
+    Rebuild(rebuild::Rebuild),
+    /// Apply part of the log to the live index again
+    Replay(replay::Replay),
+    /// Hold the index against the log, and put right what differs
+    Verify(verify::Verify),
     /// List accounts of the index
     Query(query::Query),
-    /// Look at one account
+    /// Look at one account, or find out why it has no token
     Account(account::Account),
     /// Look at events that could not be applied, send them again, or drop them
     Dead(dead::Dead),
+    /// Acquire tokens for accounts whose users are away, and keep their caches alive
+    Hydrate(Box<hydrate::Hydrate>),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -46,9 +62,15 @@ impl Cli {
         let backends = Backends::new(self.connections);
         match self.command {
             Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
+            Command::Rebuild(command) => command.run(&backends, program::shutdown_on_signals()?).await,
+            Command::Replay(command) => command.run(&backends).await,
+            Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
-            Command::Account(command) => command.run(&backends).await,
+            Command::Account(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Dead(command) => command.run(&backends).await,
+            Command::Hydrate(command) => {
+                command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
+            }
             Command::Topology(command) => command.run(&backends).await,
         }
     }

@@ -1,25 +1,78 @@
 //! `consumer project`: follows the log until told to stop.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
 use clap::Args;
 use common::backends::Backends;
+use common::log::ActivityLog;
 use common::output;
 use common::program::Outcome;
+use common::settings::span;
+use consumer::gap::LogGap;
+use consumer::health;
 use consumer::projector::{Projector, ProjectorReport, ProjectorSettings};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Follow the log and keep the index up to date
 #[derive(Args)]
-pub(super) struct Project {}
+pub(super) struct Project {
+    /// Go on where the log now begins if part of it is gone; what it said there stays unknown
+    #[arg(long)]
+    accept_gap: bool,
+    /// Answer /livez, /readyz and /metrics there, such as 127.0.0.1:9464
+    #[arg(long, env = "PROJECTOR_HEALTH_LISTEN", value_name = "ADDRESS")]
+    health_listen: Option<SocketAddr>,
+    /// Warn when the log will keep what is not applied for less than this
+    #[arg(long, env = "PROJECTOR_HEADROOM_WARNING", value_parser = span, default_value = "6h", value_name = "DURATION")]
+    headroom_warning: Duration,
+}
 
 impl Project {
     pub(super) async fn run(self, backends: &Backends, shutdown: CancellationToken) -> anyhow::Result<Outcome> {
         let log = backends.log().await?;
         let index = backends.index().await?;
-        let projector = Projector::new(log.log, log.dead_letters, index, ProjectorSettings::default());
+        if self.accept_gap {
+            accept_gaps(log.log.as_ref(), backends).await?;
+        }
+        let settings = ProjectorSettings { headroom_warning: self.headroom_warning, ..ProjectorSettings::default() };
+        let projector = Projector::new(log.log, log.dead_letters, index, settings);
+        let _health = match self.health_listen {
+            Some(address) => Some(listen(address, &projector, shutdown.clone()).await?),
+            None => None,
+        };
         let report = projector.run(shutdown).await?;
         print(&report);
         Ok(Outcome::Done)
     }
+}
+
+async fn listen(
+    address: SocketAddr,
+    projector: &Projector,
+    shutdown: CancellationToken,
+) -> anyhow::Result<AbortOnDropHandle<std::io::Result<()>>> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
+    Ok(AbortOnDropHandle::new(tokio::spawn(health::serve(listener, projector.status(), shutdown))))
+}
+
+/// Moves the checkpoint of every partition that has a gap to the first message of the log, and says so.
+pub(super) async fn accept_gaps(log: &dyn ActivityLog, backends: &Backends) -> anyhow::Result<Vec<LogGap>> {
+    let generations = backends.index_generations().await?;
+    let live = generations.generation(generations.generations().await?.live);
+    let mut accepted = Vec::new();
+    for partition in 0..log.partitions().await? {
+        if let Some(gap) = LogGap::find(log, &*live, partition).await? {
+            gap.accept(&*live).await?;
+            tracing::warn!(%gap, "accepted");
+            accepted.push(gap);
+        }
+    }
+    Ok(accepted)
 }
 
 fn print(report: &ProjectorReport) {

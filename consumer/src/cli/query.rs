@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
-use common::account::{ClientId, TenantId, Username};
+use clap::{Args, Subcommand};
+use common::account::{TenantId, Username};
 use common::backends::Backends;
 use common::event::UsernamePolicy;
-use common::index::{AccountActivity, AccountState, ActivityStore, Cursor, Filter, ListRequest, Query as IndexQuery};
+use common::index::{AccountActivity, ActivityStore, Cursor, ListRequest, Query as IndexQuery};
 use common::output;
-use common::program::{Outcome, WrongUsage};
+use common::program::Outcome;
 use common::settings::{moment, span};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::pick::{FilterArgs, looked_up};
 use crate::view::AccountView;
 
 /// List accounts of the index
@@ -60,38 +61,14 @@ enum What {
 
 #[derive(Args)]
 struct PageArgs {
-    /// Only accounts of this home tenant
-    #[arg(long)]
-    tenant: Option<TenantId>,
-    /// Only accounts of this app
-    #[arg(long)]
-    client: Option<ClientId>,
-    /// Only accounts in this state
-    #[arg(long)]
-    state: Option<State>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// How many accounts at most
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
     /// Where to go on: the `next` of the page before
     #[arg(long)]
     cursor: Option<Cursor>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum State {
-    Ready,
-    BackingOff,
-    Parked,
-}
-
-impl From<State> for AccountState {
-    fn from(state: State) -> Self {
-        match state {
-            State::Ready => Self::Ready,
-            State::BackingOff => Self::BackingOff,
-            State::Parked => Self::Parked,
-        }
-    }
 }
 
 impl Query {
@@ -115,14 +92,8 @@ impl Query {
 
 impl PageArgs {
     fn request(self, query: IndexQuery) -> ListRequest {
-        let filter = Filter { tenant: self.tenant, client: self.client, state: self.state.map(AccountState::from) };
-        ListRequest { query, filter, limit: usize::from(self.limit), cursor: self.cursor }
+        ListRequest { query, filter: self.filter.filter(), limit: usize::from(self.limit), cursor: self.cursor }
     }
-}
-
-fn looked_up(username: &Username, usernames: &UsernamePolicy) -> Result<Username, WrongUsage> {
-    let left_out = || WrongUsage("the setting --usernames omitted keeps no usernames to look for".to_owned());
-    usernames.apply(username).ok_or_else(left_out)
 }
 
 struct Found {

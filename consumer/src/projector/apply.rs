@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::index::{AccountActivity, ActivityStore};
+use common::index::{AccountActivity, ActivityStore, Checkpoint};
 use common::log::{DeadLetter, DeadLetters};
 use common::retry::{Retry, Setback};
 use jiff::Timestamp;
@@ -52,7 +52,7 @@ impl Applier {
             self.insist(Step::Park(&batch.letters)).await;
             tracing::warn!(partition = self.noted.partition, refused = ?batch.done.refused, "parked in the dead letters");
         }
-        self.insist(Step::StoreCheckpoint(batch.done.next_offset)).await;
+        self.insist(Step::StoreCheckpoint(batch.done.checkpoint())).await;
         self.noted.done(&batch.done);
     }
 
@@ -86,5 +86,5 @@ impl Applier {
 enum Step<'a> {
     Apply(&'a [AccountActivity]),
     Park(&'a [DeadLetter]),
-    StoreCheckpoint(u64),
+    StoreCheckpoint(Checkpoint),
 }

@@ -2,34 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use common::index::{AccountActivity, fold};
+use common::index::{AccountActivity, Checkpoint, fold};
 use common::log::{DeadLetter, LogMessage};
 use jiff::Timestamp;
 
 /// Messages of one partition, ready to be applied.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// What the good events say, one change per account.
-    pub(super) changes: Vec<AccountActivity>,
+    pub(crate) changes: Vec<AccountActivity>,
     /// What cannot be applied.
-    pub(super) letters: Vec<DeadLetter>,
+    pub(crate) letters: Vec<DeadLetter>,
     /// What is noted when all of it is done.
-    pub(super) done: Done,
+    pub(crate) done: Done,
 }
 
 /// What a batch did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Done {
-    pub(super) next_offset: u64,
-    pub(super) bytes: usize,
-    pub(super) events: u64,
-    pub(super) refused: BTreeMap<&'static str, u64>,
-    pub(super) newest_event: Option<Timestamp>,
+pub(crate) struct Done {
+    pub(crate) next_offset: u64,
+    pub(crate) bytes: usize,
+    pub(crate) events: u64,
+    pub(crate) refused: BTreeMap<&'static str, u64>,
+    pub(crate) newest_event: Option<Timestamp>,
+}
+
+impl Done {
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { next_offset: self.next_offset, newest_event: self.newest_event }
+    }
 }
 
 impl Batch {
     /// Folds `messages`, refusing the events that are too far ahead of `now`.
-    pub(super) fn of<'a>(messages: impl IntoIterator<Item = &'a LogMessage>, now: Timestamp) -> Self {
+    pub(crate) fn of<'a>(messages: impl IntoIterator<Item = &'a LogMessage>, now: Timestamp) -> Self {
         let mut letters = Vec::new();
         let mut good = Vec::new();
         let (mut next_offset, mut bytes) = (0, 0);

@@ -1,11 +1,16 @@
 //! Follows one partition: from its checkpoint, again and again, until it is told to end or the log has a gap.
+//!
+//! A session works on the generation of the index that is live when it begins: its checkpoint, its accounts. When
+//! another one becomes live, the next session goes on from the checkpoint of that one. So it does not matter how late
+//! a swap is noticed: nothing is skipped, and what was applied to the old one only is applied to the new one.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::backend::BackendError;
 use common::index::ActivityStore;
-use common::log::{ActivityLog, DeadLetters, LogError, Position};
+use common::log::{ActivityLog, Bounds, DeadLetters, LogError, LogReader, Position};
 use common::retry::{Retry, Setback};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinError;
@@ -17,6 +22,7 @@ use super::apply::Applier;
 use super::read_ahead::ReadAhead;
 use super::status::Noted;
 use super::{ProjectorError, ProjectorSettings};
+use crate::gap::{LogGap, headroom};
 
 /// A session that lived this long was well: the one after it begins with the shortest wait.
 const WELL: Duration = Duration::from_secs(10);
@@ -29,6 +35,14 @@ pub(super) struct Follower {
     pub(super) settings: ProjectorSettings,
     pub(super) noted: Noted,
     pub(super) stop: CancellationToken,
+}
+
+/// Why a session ended in order.
+enum Ended {
+    /// It was told to.
+    Told,
+    /// Another generation of the index is live.
+    Swapped,
 }
 
 /// Why a session ended that was not told to.
@@ -48,8 +62,11 @@ impl Follower {
         loop {
             let began = Instant::now();
             let setback = match self.supervised_session().await {
-                Ok(()) => break,
-                Err(SessionError::Log(gap @ LogError::Gap { .. })) => return Err(self.stop_at(gap)),
+                Ok(Ended::Told) => break,
+                Ok(Ended::Swapped) => continue,
+                Err(SessionError::Log(LogError::Gap { asked, first, next, .. })) => {
+                    return Err(self.stop_at(asked, Bounds { first, next }).await);
+                }
                 Err(error) => error.setback(),
             };
             self.noted.paused(&setback);
@@ -64,27 +81,40 @@ impl Follower {
         Ok(())
     }
 
-    fn stop_at(&self, gap: LogError) -> ProjectorError {
+    async fn stop_at(&self, asked: u64, bounds: Bounds) -> ProjectorError {
+        let gap = LogGap::look(&*self.log, &*self.store, self.noted.partition, asked, bounds).await;
         tracing::error!(%gap, "the projector cannot go on by itself");
-        self.noted.stopped(Some(gap.to_string()));
-        ProjectorError::Gap(gap)
+        self.noted.stopped_at(&gap);
+        ProjectorError::Gap(Box::new(gap))
     }
 
-    async fn supervised_session(&self) -> Result<(), SessionError> {
+    async fn supervised_session(&self) -> Result<Ended, SessionError> {
         let session = self.clone().session();
         AbortOnDropHandle::new(tokio::spawn(session)).await?
     }
 
-    /// Reads and applies from the checkpoint on, until the end is told or the reader fails. Either way, what was read
-    /// is applied first.
-    async fn session(self) -> Result<(), SessionError> {
+    /// Reads and applies from the checkpoint on, until the end is told or the reader fails; either way, what was read
+    /// is applied first. When another generation becomes live it stops at once: that one knows what it has seen.
+    async fn session(mut self) -> Result<Ended, SessionError> {
         self.noted.opening();
+        if let Some(pinned) = self.store.pin().await? {
+            self.store = pinned;
+        }
         let Some(opened) = self.stop.run_until_cancelled(self.open()).await else {
-            return Ok(());
+            return Ok(Ended::Told);
         };
+        let reader = opened?;
+        tokio::select! {
+            done = self.clone().read_and_apply(reader) => done.map(|()| Ended::Told),
+            () = self.swapped() => Ok(Ended::Swapped),
+            never = self.watch_retention() => match never {},
+        }
+    }
+
+    async fn read_and_apply(self, reader: Box<dyn LogReader>) -> Result<(), SessionError> {
         let (received, to_apply) = mpsc::channel(self.settings.held_messages);
         let reading = ReadAhead {
-            reader: opened?,
+            reader,
             budget: Arc::new(Semaphore::new(self.settings.held_bytes)),
             received,
             noted: self.noted.clone(),
@@ -97,12 +127,34 @@ impl Follower {
         Ok(reading.await??)
     }
 
-    async fn open(&self) -> Result<Box<dyn common::log::LogReader>, SessionError> {
+    /// Returns when another generation is live.
+    async fn swapped(&self) {
+        loop {
+            sleep(self.settings.look_for_swap_every).await;
+            // An index that does not answer is noticed where something is applied.
+            if let Ok(false) = self.store.is_live().await {
+                tracing::info!(partition = self.noted.partition, "another generation of the index is live now");
+                return;
+            }
+        }
+    }
+
+    /// Notes, again and again, how long the log still keeps what is not applied.
+    async fn watch_retention(&self) -> Infallible {
+        loop {
+            if let Ok(headroom) = headroom(&*self.log, &*self.store, self.noted.partition).await {
+                self.noted.headroom(headroom, self.settings.headroom_warning);
+            }
+            sleep(self.settings.look_at_retention_every).await;
+        }
+    }
+
+    async fn open(&self) -> Result<Box<dyn LogReader>, SessionError> {
         let partition = self.noted.partition;
         let checkpoint = self.store.checkpoint(partition).await?;
-        let position = checkpoint.map_or(Position::First, Position::Offset);
+        let position = checkpoint.map_or(Position::First, |checkpoint| Position::Offset(checkpoint.next_offset));
         let reader = self.log.read(partition, position).await?;
-        self.noted.following_from(checkpoint.unwrap_or_default());
+        self.noted.following_from(checkpoint.map_or(0, |checkpoint| checkpoint.next_offset));
         Ok(reader)
     }
 }

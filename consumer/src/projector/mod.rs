@@ -22,15 +22,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::index::ActivityStore;
-use common::log::{ActivityLog, DeadLetters, LogError};
+use common::log::{ActivityLog, DeadLetters};
 use common::retry::{Retry, Setback};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::batch::Batch;
 use self::follow::Follower;
 use self::status::Noted;
+use crate::gap::LogGap;
 pub use settings::ProjectorSettings;
 pub use status::{PartitionState, PartitionStatus, ProjectorStatus};
 
@@ -60,9 +62,9 @@ pub struct ProjectorReport {
 /// The projector cannot go on by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectorError {
-    /// The log does not have what comes next: [`LogError::Gap`].
-    #[error("the index cannot be kept equal to the log; rebuild it, or accept the gap")]
-    Gap(#[source] LogError),
+    /// The log does not have what comes next.
+    #[error("the index cannot be kept equal to the log: {0}")]
+    Gap(Box<LogGap>),
 }
 
 impl Projector {

@@ -16,6 +16,12 @@ pub struct ProjectorSettings {
     pub batch_events: usize,
     /// How often it looks whether there are more partitions.
     pub look_every: Duration,
+    /// How often it looks whether another generation of the index is live.
+    pub look_for_swap_every: Duration,
+    /// How often it looks how long the log still keeps what is not applied.
+    pub look_at_retention_every: Duration,
+    /// When the log keeps what is not applied for less than this, that is a warning.
+    pub headroom_warning: Duration,
     /// How long a shutdown waits until what was read is applied.
     pub shutdown_grace: Duration,
     /// How long it waits before it tries again.
@@ -29,6 +35,9 @@ impl Default for ProjectorSettings {
             held_bytes: 64 * 1024 * 1024,
             batch_events: 5_000,
             look_every: Duration::from_secs(10),
+            look_for_swap_every: Duration::from_secs(1),
+            look_at_retention_every: Duration::from_secs(30),
+            headroom_warning: Duration::from_secs(6 * 60 * 60),
             shutdown_grace: Duration::from_secs(10),
             retry: RetryDelays::default(),
         }

@@ -1,6 +1,7 @@
 //! What a projector is doing, for a status page, for metrics, and for a readiness probe.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::log::LogMessage;
 use common::retry::Setback;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 
 use super::ProjectorReport;
 use super::batch::Done;
+use crate::gap::LogGap;
 
 /// What a projector is doing and has done since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +57,11 @@ pub struct PartitionStatus {
     pub newest_event: Option<Timestamp>,
     /// Whether the log had nothing more when it was last asked.
     pub is_caught_up: bool,
+    /// How long it is until the log's retention reaches what is not applied, if nothing more is applied. Nothing where
+    /// the log was never cut.
+    pub headroom: Option<SignedDuration>,
+    /// What is missing, once it has ended for that.
+    pub gap: Option<LogGap>,
     /// Bytes of message bodies that are read and not yet applied.
     pub held_bytes: usize,
     /// What failed last, at any time.
@@ -111,7 +118,8 @@ impl Noted {
     }
 
     pub(super) fn following_from(&self, next_offset: u64) {
-        self.modify(|status| status.next_offset = status.next_offset.max(next_offset));
+        // A generation that becomes live may stand before the one that was.
+        self.modify(|status| status.next_offset = next_offset);
         self.following();
     }
 
@@ -140,6 +148,26 @@ impl Noted {
         self.modify(|status| {
             status.last_error = why.clone().or(status.last_error.take());
             status.state = PartitionState::Stopped { why };
+        });
+    }
+
+    pub(super) fn stopped_at(&self, gap: &LogGap) {
+        self.stopped(Some(gap.to_string()));
+        self.modify(|status| status.gap = Some(gap.clone()));
+    }
+
+    pub(super) fn headroom(&self, headroom: Option<SignedDuration>, warning: Duration) {
+        self.modify(|status| {
+            let is_short = headroom.is_some_and(|headroom| headroom.unsigned_abs() < warning);
+            if is_short && !status.is_caught_up {
+                let seconds = headroom.unwrap_or_default().as_secs();
+                tracing::warn!(
+                    partition = self.partition,
+                    seconds,
+                    "the log's retention comes near what is not applied"
+                );
+            }
+            status.headroom = headroom;
         });
     }
 

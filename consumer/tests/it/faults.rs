@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use common::account::{CacheKey, TenantId};
 use common::backend::{BackendError, Trouble};
 use common::event::ActivityEvent;
-use common::index::{AccountActivity, ActivityStore, Counts, ListError, ListRequest, Page};
+use common::index::{AccountActivity, ActivityStore, Checkpoint, Counts, ListError, ListRequest, Page};
 use common::log::{
     ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LogError,
     LogMessage, LogReader, Position,
@@ -129,15 +129,15 @@ impl ActivityStore for MoodyStore {
         self.inner.counts(tenant).await
     }
 
-    async fn checkpoint(&self, partition: u32) -> Result<Option<u64>, BackendError> {
+    async fn checkpoint(&self, partition: u32) -> Result<Option<Checkpoint>, BackendError> {
         self.inner.checkpoint(partition).await
     }
 
-    async fn store_checkpoint(&self, partition: u32, next_offset: u64) -> Result<(), BackendError> {
-        self.moods.act(self.inner.store_checkpoint(partition, next_offset)).await?;
+    async fn store_checkpoint(&self, partition: u32, checkpoint: Checkpoint) -> Result<(), BackendError> {
+        self.moods.act(self.inner.store_checkpoint(partition, checkpoint)).await?;
         // One look at a time: two that overlap could note the older one last.
         let mut checkpoints = self.checkpoints.lock().await;
-        checkpoints.extend(self.inner.checkpoint(partition).await?);
+        checkpoints.extend(self.inner.checkpoint(partition).await?.map(|checkpoint| checkpoint.next_offset));
         Ok(())
     }
 }

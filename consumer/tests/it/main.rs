@@ -3,9 +3,15 @@
 
 mod cli;
 mod dead_letters;
+mod erase;
 mod faults;
 mod foreign_client;
+mod gap;
 mod program;
 mod projector;
 mod projector_servers;
+mod rebuild;
+mod replay;
 mod rig;
+mod verify;
+mod worker;

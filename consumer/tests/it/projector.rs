@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use common::event::{BATCH_CONTENT_TYPE, MAX_BODY_BYTES, SINGLE_CONTENT_TYPE, encode};
-use common::log::LogError;
+use common::index::Checkpoint;
 use consumer::projector::{PartitionState, ProjectorError, ProjectorSettings};
 use jiff::{SignedDuration, Timestamp};
 
@@ -291,14 +291,17 @@ async fn a_log_that_was_cut_before_the_checkpoint_ends_the_projector_with_a_text
     let rig = Rig::embedded(2).await;
     rig.append_shuffled(&random_events(50, 10, 34), 35).await;
     let ends = rig.ends().await;
-    rig.store.store_checkpoint(0, 1).await.unwrap();
+    rig.store.store_checkpoint(0, Checkpoint::at(1)).await.unwrap();
     rig.cut_log().await;
     let projector = rig.projector(settings());
     let mut status = projector.status.clone();
     let error = projector.ended().await.unwrap_err();
-    let ProjectorError::Gap(gap @ LogError::Gap { partition: 0, asked: 1, .. }) = &error else { panic!("{error:?}") };
-    let expected = format!("partition 0 has offsets {0} to {0} and not 1: part of the log is gone", ends[&0]);
-    assert_eq!(gap.to_string(), expected);
+    let ProjectorError::Gap(gap) = &error;
+    assert_eq!((gap.partition, gap.asked, gap.bounds.first, gap.is_cut()), (0, 1, ends[&0], true));
+    let expected = gap.to_string();
+    let place =
+        format!("partition 0 has offsets {0} to {0} and the index stands at 1: part of the log is gone. ", ends[&0]);
+    assert!(expected.starts_with(&place), "{expected}");
     let status = status.wait_for(|_| true).await.unwrap();
     assert!(!status.is_ready());
     assert_eq!(status.partitions[&0].state, PartitionState::Stopped { why: Some(expected) });

@@ -10,7 +10,7 @@ use common::event::{
     AccountDetails, AccountHint, AcquisitionFailure, Activity, ActivityEvent, EncodedEvents, EventDraft, EventSource,
     FailureReason, Properties, SINGLE_CONTENT_TYPE,
 };
-use common::index::{ActivityStore, RedisIndex, SqliteIndex, fold};
+use common::index::{AccountActivity, ActivityStore, IndexGenerations, IndexUpkeep, RedisIndex, SqliteIndex, fold};
 use common::log::{
     ActivityLog, DeadLetters, ParkedLetter, Position, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions,
 };
@@ -49,6 +49,7 @@ pub(crate) struct Rig {
     pub(crate) log: Arc<dyn ActivityLog>,
     pub(crate) letters: Arc<dyn DeadLetters>,
     pub(crate) store: Arc<dyn ActivityStore>,
+    pub(crate) generations: Arc<dyn IndexGenerations>,
     raw: Raw,
 }
 
@@ -69,7 +70,8 @@ impl Rig {
         Self {
             log: Arc::new(log.clone()),
             letters: Arc::new(log.clone()),
-            store: Arc::new(store),
+            store: Arc::new(store.clone()),
+            generations: Arc::new(store),
             raw: Raw::File { log, database, _folder: folder },
         }
     }
@@ -81,14 +83,20 @@ impl Rig {
         Self::with_index(partitions, store, Some(prefix)).await
     }
 
-    pub(crate) async fn with_index(partitions: u32, store: Arc<dyn ActivityStore>, prefix: Option<KeyPrefix>) -> Self {
+    pub(crate) async fn with_index(partitions: u32, store: Arc<RedisIndex>, prefix: Option<KeyPrefix>) -> Self {
         let vhost = Vhost::fresh().await;
         let topology = TopologyOptions { partitions, ..TopologyOptions::default() };
         let options = RabbitMqOptions { topology, ..RabbitMqOptions::new(vhost.amqp_url().parse().unwrap()) };
         let log = RabbitMqLog::connect(&options).unwrap();
         log.declare().await.unwrap();
         let log = Arc::new(log);
-        Self { log: log.clone(), letters: log, store, raw: Raw::Servers { vhost, _prefix: prefix } }
+        Self {
+            log: log.clone(),
+            letters: log,
+            store: store.clone(),
+            generations: store,
+            raw: Raw::Servers { vhost, _prefix: prefix },
+        }
     }
 
     /// Appends events in messages of up to 10, in any partition, and some of them twice.
@@ -118,6 +126,12 @@ impl Rig {
 
     pub(crate) async fn append_text(&self, partition: u32, body: &str) {
         self.append_raw(partition, SINGLE_CONTENT_TYPE, body.as_bytes()).await;
+    }
+
+    /// The file that the embedded log and index are in.
+    pub(crate) fn url(&self) -> String {
+        let Raw::File { database, .. } = &self.raw else { panic!("only the embedded log is a file") };
+        database.address().to_owned()
     }
 
     /// Forgets the embedded log's messages.
@@ -159,8 +173,21 @@ impl Rig {
         .await;
     }
 
+    /// The generation that answers, as those who look after the index have it.
+    pub(crate) async fn live(&self) -> Arc<dyn IndexUpkeep> {
+        self.generations.generation(self.generations.generations().await.unwrap().live)
+    }
+
+    /// Makes exactly `with` of an account, as nothing that follows the log ever would.
+    pub(crate) async fn tamper(&self, key: &CacheKey, with: Option<&AccountActivity>) {
+        let live = self.live().await;
+        let found = live.get(key).await.unwrap();
+        assert_ne!(found.as_ref(), with);
+        assert!(live.replace(found.as_ref(), with).await.unwrap());
+    }
+
     pub(crate) async fn checkpoint(&self, partition: u32) -> u64 {
-        self.store.checkpoint(partition).await.unwrap().unwrap_or_default()
+        self.store.checkpoint(partition).await.unwrap().map_or(0, |checkpoint| checkpoint.next_offset)
     }
 
     /// Holds the index against the fold of the whole log.
@@ -198,7 +225,7 @@ impl Rig {
     }
 }
 
-pub(crate) async fn redis_index(url: &str, prefix: &str) -> Arc<dyn ActivityStore> {
+pub(crate) async fn redis_index(url: &str, prefix: &str) -> Arc<RedisIndex> {
     let pool = RedisPool::new(&url.parse().unwrap(), &TlsFiles::default(), 4).unwrap();
     Arc::new(RedisIndex::open(pool, prefix).await.unwrap())
 }
@@ -239,7 +266,7 @@ fn random_event(account: usize, random: &mut StdRng) -> ActivityEvent {
     EventDraft::new(EventSource::new("/apps/test").unwrap(), key, activity).at(Timestamp::now() - age)
 }
 
-fn details(account: usize, random: &mut StdRng) -> AccountDetails {
+pub(crate) fn details(account: usize, random: &mut StdRng) -> AccountDetails {
     AccountDetails {
         home_account_id: HomeAccountId::new(format!("user-{account}.tenant")).unwrap(),
         object_id: None,

@@ -27,49 +27,67 @@ struct Settings {
 pub(crate) struct Pipeline {
     pub(crate) adapter: TokenCacheAdapter,
     pub(crate) index: Arc<dyn ActivityStore>,
+    pub(crate) cache: TokenCache,
     _stop: DropGuard,
+}
+
+/// The flags for the log of `broker`, with index and token cache under `prefix`.
+pub(crate) fn on_servers(broker: &str, prefix: &KeyPrefix) -> Vec<String> {
+    let (index, cache) = (format!("{}index:", prefix.as_str()), format!("{}cache:", prefix.as_str()));
+    let redis = prefix.redis_url();
+    [
+        ["--log-url", broker],
+        ["--index-url", redis],
+        ["--cache-url", redis],
+        ["--index-prefix", &index],
+        ["--cache-instance-name", &cache],
+    ]
+    .as_flattened()
+    .iter()
+    .map(|word| (*word).to_owned())
+    .collect()
+}
+
+/// The flags for one SQLite file.
+pub(crate) fn in_file(path: &std::path::Path) -> Vec<String> {
+    let url = format!("sqlite://{}", path.display());
+    [["--log-url", &url], ["--index-url", &url], ["--cache-url", &url]]
+        .as_flattened()
+        .iter()
+        .map(|word| (*word).to_owned())
+        .collect()
+}
+
+/// What flags mean.
+pub(crate) fn connections(flags: &[String]) -> Connections {
+    Settings::parse_from(std::iter::once("test").chain(flags.iter().map(String::as_str))).connections
 }
 
 impl Pipeline {
     /// On the log of `broker`, with index and token cache under `prefix`.
     pub(crate) async fn on_servers(broker: &str, prefix: &KeyPrefix) -> Self {
-        let (index, cache) = (format!("{}index:", prefix.as_str()), format!("{}cache:", prefix.as_str()));
-        let redis = prefix.redis_url();
-        Self::start(&[
-            "test",
-            "--log-url",
-            broker,
-            "--index-url",
-            redis,
-            "--cache-url",
-            redis,
-            "--index-prefix",
-            &index,
-            "--cache-instance-name",
-            &cache,
-        ])
-        .await
+        Self::on(&on_servers(broker, prefix)).await
     }
 
     /// On one SQLite file.
     pub(crate) async fn in_file(path: &std::path::Path) -> Self {
-        let url = format!("sqlite://{}", path.display());
-        Self::start(&["test", "--log-url", &url, "--index-url", &url, "--cache-url", &url]).await
+        Self::on(&in_file(path)).await
     }
 
-    async fn start(arguments: &[&str]) -> Self {
-        let backends = Backends::new(Settings::parse_from(arguments).connections);
+    /// Where the flags say.
+    pub(crate) async fn on(flags: &[String]) -> Self {
+        let backends = Backends::new(connections(flags));
         backends.declare_log().await.unwrap();
         let Log { log, dead_letters } = backends.log().await.unwrap();
         let index = backends.index().await.unwrap();
-        let TokenCache { store, outbox, .. } = backends.token_cache().await.unwrap();
+        let cache = backends.token_cache().await.unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(Relay::new(outbox, log.clone(), RelaySettings::default()).run(stop.clone()));
+        tokio::spawn(Relay::new(cache.outbox.clone(), log.clone(), RelaySettings::default()).run(stop.clone()));
         let projector = Projector::new(log, dead_letters, index.clone(), ProjectorSettings::default());
         tokio::spawn(projector.run(stop.clone()));
         let source = EventSource::new("/apps/test").unwrap();
-        let adapter = TokenCacheAdapter::new(store, AdapterSettings::new(source));
-        Self { adapter, index, _stop: stop.drop_guard() }
+        let adapter = TokenCacheAdapter::new(cache.store.clone(), AdapterSettings::new(source));
+        Self { adapter, index, cache, _stop: stop.drop_guard() }
     }
 
     pub(crate) async fn get(&self, key: &str) -> Option<AccountActivity> {

@@ -5,6 +5,7 @@
 
 mod before_write;
 mod draft;
+mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 pub use before_write::{BeforeWrite, HookError, OnBeforeWrite};
 pub use draft::UnreadableBlob;
 use draft::{About, about};
+pub use tokens::SaveError;
 
 /// How an adapter writes events.
 #[derive(Clone)]
@@ -123,6 +125,11 @@ impl TokenCacheAdapter {
         Self { store, settings: Arc::new(settings), counters: Arc::default() }
     }
 
+    /// The store it writes to, for those who only read.
+    pub fn store(&self) -> Arc<dyn TokenCacheStore> {
+        Arc::clone(&self.store)
+    }
+
     /// The blob under `key`.
     ///
     /// # Errors
@@ -173,7 +180,7 @@ impl TokenCacheAdapter {
         precondition: Precondition<'_>,
         traceparent: Option<TraceParent>,
     ) -> Result<WriteOutcome, WriteError> {
-        let write = CacheWrite { key, blob, expiry, precondition, event: None };
+        let write = CacheWrite { key, blob, expiry: expiry.into(), precondition, event: None };
         match self.about(key, blob) {
             Ok(About::User(mut details)) => {
                 details.properties = self.ask_host(key, &details).await;

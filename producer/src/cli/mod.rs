@@ -2,6 +2,7 @@
 
 mod relay;
 mod simulate;
+mod web;
 
 use clap::{Parser, Subcommand};
 use common::backends::Backends;
@@ -9,7 +10,7 @@ use common::program::{self, Outcome};
 use common::settings::{Connections, UsernameSettings};
 use common::telemetry::LogSettings;
 
-/// The web side: moves the events of the token cache's outbox to the log, and makes load to try it with.
+/// The web side: a web app that signs users in, the mover of the token cache's events, and load to try it with.
 #[derive(Parser)]
 #[command(name = "producer", version, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -29,6 +30,8 @@ enum Command {
     Relay(relay::Relay),
     /// Write realistic caches through the real adapter
     Simulate(simulate::Simulate),
+    /// Sign users in, keep their tokens through the adapter, and act for them on a page
+    Web(Box<web::Web>),
 }
 
 impl Cli {
@@ -39,6 +42,7 @@ impl Cli {
         match self.command {
             Command::Relay(command) => command.run(&backends, shutdown).await,
             Command::Simulate(command) => command.run(&backends, self.usernames.policy()?, shutdown).await,
+            Command::Web(command) => command.run(&backends, self.usernames.policy()?, shutdown).await,
         }
     }
 }

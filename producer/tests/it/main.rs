@@ -7,3 +7,4 @@ mod faults;
 mod relay;
 mod relay_servers;
 mod rig;
+mod web;

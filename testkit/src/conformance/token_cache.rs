@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use common::account::{CacheKey, ClientId, Environment, HomeAccountId};
 use common::event::{AccountDetails, AccountHint, Activity, ActivityEvent, EventDraft, EventSource, TraceParent};
 use common::token_cache::{
-    Backlog, CacheWrite, EntryId, Expiry, Outbox, OutboxEntry, Precondition, TokenCacheStore, WriteOutcome,
+    Backlog, CacheWrite, EntryId, Expiry, ExpiryChange, Outbox, OutboxEntry, Precondition, ScanCursor, TokenCacheScan,
+    TokenCacheStore, WriteOutcome,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -28,8 +29,8 @@ const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(300);
 
 /// A handle on one cache.
-pub trait Cache: TokenCacheStore + Outbox {}
-impl<T: TokenCacheStore + Outbox> Cache for T {}
+pub trait Cache: TokenCacheStore + Outbox + TokenCacheScan {}
+impl<T: TokenCacheStore + Outbox + TokenCacheScan> Cache for T {}
 
 /// The backend under test.
 #[async_trait]
@@ -52,8 +53,12 @@ pub async fn run_all(subject: &dyn TokenCacheUnderTest) {
         a_removal_leaves_its_event(subject),
         an_absolute_expiry_ends_the_blob(subject),
         a_write_sets_the_expiry_anew(subject),
+        a_write_that_keeps_the_expiry_neither_shortens_nor_loses_it(subject),
+        a_write_that_keeps_the_expiry_starts_the_sliding_window_anew(subject),
         a_sliding_expiry_is_rearmed_by_reading(subject),
         an_absolute_expiry_bounds_a_sliding_one(subject),
+        a_scan_finds_every_blob_and_nothing_else(subject),
+        a_scan_beside_writers_misses_nothing_that_stays(subject),
         an_event_comes_out_as_it_was_drafted(subject),
         times_strictly_increase_and_stay(subject),
         what_is_taken_is_hidden_for_a_while(subject),
@@ -149,6 +154,64 @@ pub async fn a_write_sets_the_expiry_anew(subject: &dyn TokenCacheUnderTest) {
     until_free(&*cache, "key").await;
 }
 
+/// [`ExpiryChange::Kept`], with an event and compared: as a worker writes back what it refreshed.
+pub async fn a_write_that_keeps_the_expiry_neither_shortens_nor_loses_it(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("kept").await;
+    let end = Timestamp::now() + Duration::from_millis(1500);
+    put_until(&*cache, "key", Expiry { absolute: Some(end), sliding: None }).await;
+    put(&*cache, "for good", b"blob").await;
+    for key in ["key", "for good"] {
+        let outcome = refresh(&*cache, key, b"blob", b"renewed").await;
+        assert!(outcome == WriteOutcome::Written || Timestamp::now() >= end, "it is there before its time");
+    }
+    until_free(&*cache, "key").await;
+    assert!(Timestamp::now() >= end, "it is not gone before its time");
+    assert_eq!(read(&*cache, "for good").await.as_deref(), Some(&b"renewed"[..]), "none stays none");
+    assert_eq!(refresh(&*cache, "gone", b"", b"renewed").await, WriteOutcome::Conflict, "nothing is made anew");
+
+    put_until(&*cache, "past", Expiry { absolute: Some(end), sliding: None }).await;
+    let past = cache_key("past");
+    let write = CacheWrite { expiry: ExpiryChange::Kept, ..plain_write(&past, b"new") };
+    assert_eq!(cache.write(write).await.expect("a write"), WriteOutcome::Written);
+    assert_eq!(
+        read(&*cache, "past").await.as_deref(),
+        Some(&b"new"[..]),
+        "an expiry that is over is nobody's any more"
+    );
+}
+
+/// Written again and again it stays, up to its absolute expiry; left alone it goes.
+pub async fn a_write_that_keeps_the_expiry_starts_the_sliding_window_anew(subject: &dyn TokenCacheUnderTest) {
+    if !subject.keeps_sliding_expiry() {
+        return;
+    }
+    let cache = subject.open("slid").await;
+    let window = Duration::from_millis(1200);
+    wait_until(PATIENCE, async || stays_while_it_is_refreshed(&*cache, window).await).await;
+    until_free(&*cache, "key").await;
+    let end = Timestamp::now() + Duration::from_millis(1000);
+    put_until(&*cache, "bounded", Expiry { absolute: Some(end), sliding: Some(LONG) }).await;
+    refresh(&*cache, "bounded", b"blob", b"renewed").await;
+    until_free(&*cache, "bounded").await;
+    assert!(Timestamp::now() >= end, "it is not gone before its time");
+}
+
+/// Writes for two windows. `false` where this machine was too slow to write within one.
+async fn stays_while_it_is_refreshed(cache: &dyn Cache, window: Duration) -> bool {
+    let begun = Instant::now();
+    let mut last_asked = begun;
+    put_until(cache, "key", Expiry { absolute: None, sliding: Some(window) }).await;
+    while begun.elapsed() < window * 2 {
+        let asked = Instant::now();
+        if refresh(cache, "key", b"blob", b"blob").await == WriteOutcome::Conflict {
+            assert!(last_asked.elapsed() >= window, "it was written {:?} ago and is gone", last_asked.elapsed());
+            return false;
+        }
+        last_asked = asked;
+    }
+    true
+}
+
 /// Read again and again it stays; left alone it goes.
 pub async fn a_sliding_expiry_is_rearmed_by_reading(subject: &dyn TokenCacheUnderTest) {
     if !subject.keeps_sliding_expiry() {
@@ -188,6 +251,42 @@ pub async fn an_absolute_expiry_bounds_a_sliding_one(subject: &dyn TokenCacheUnd
     put_until(&*cache, "key", Expiry { absolute: Some(end), sliding: Some(LONG) }).await;
     wait_until(PATIENCE, async || read(&*cache, "key").await.is_none()).await;
     assert!(Timestamp::now() >= end);
+}
+
+/// Page by page, with the outbox and a neighbour beside it, and without what is removed or has expired.
+pub async fn a_scan_finds_every_blob_and_nothing_else(subject: &dyn TokenCacheUnderTest) {
+    let (cache, neighbour) = (subject.open("scanned").await, subject.open("scanned too").await);
+    assert_eq!(scan_all(&*cache, 1000).await, HashSet::new(), "nothing at first");
+    let keys: HashSet<CacheKey> = (0..150).map(|number| cache_key(&format!("uid-{number}.ütid*"))).collect();
+    for key in &keys {
+        let event = removal(key.as_str());
+        cache.write(CacheWrite { event: Some(&event), ..plain_write(key, b"blob") }).await.expect("a write");
+    }
+    put(&*neighbour, "not this one", b"blob").await;
+    put(&*cache, "removed", b"blob").await;
+    cache.remove(&cache_key("removed"), None).await.expect("a removal");
+    put_until(&*cache, "expired", Expiry { absolute: Some(Timestamp::now()), sliding: None }).await;
+    for limit in [50, 64, usize::MAX] {
+        assert_eq!(scan_all(&*cache, limit).await, keys, "in pages of {limit}");
+    }
+}
+
+/// What was there before the walk and is there after it comes.
+pub async fn a_scan_beside_writers_misses_nothing_that_stays(subject: &dyn TokenCacheUnderTest) {
+    let (cache, writer) = (subject.open("walked").await, subject.open("walked").await);
+    let keys: HashSet<CacheKey> = (0..50).map(|number| cache_key(&format!("stays-{number}"))).collect();
+    for key in &keys {
+        put(&*cache, key.as_str(), b"blob").await;
+    }
+    let others = async {
+        for number in 0..60 {
+            put(&*writer, &format!("comes-{number}"), b"blob").await;
+            writer.remove(&cache_key(&format!("comes-{}", number / 2)), None).await.expect("a removal");
+            put(&*writer, &format!("stays-{}", number % 50), b"another").await;
+        }
+    };
+    let (found, ()) = tokio::join!(scan_all(&*cache, 20), others);
+    assert!(keys.is_subset(&found), "{:?}", keys.difference(&found));
 }
 
 /// Written with a blob, with a removal, and alone.
@@ -401,6 +500,20 @@ pub async fn no_update_is_lost_and_none_without_its_event(subject: &dyn TokenCac
     assert_eq!(take_all(&*cache, LONG).await.len(), 8 * 15, "as many events as writes that were written");
 }
 
+async fn scan_all(cache: &dyn Cache, limit: usize) -> HashSet<CacheKey> {
+    let mut found = HashSet::new();
+    let mut cursor: Option<ScanCursor> = None;
+    loop {
+        let page = cache.scan(cursor.as_ref(), limit).await.expect("a page");
+        assert_eq!(page.unreadable_names, 0);
+        found.extend(page.keys);
+        cursor = page.next;
+        if cursor.is_none() {
+            return found;
+        }
+    }
+}
+
 async fn add_line(cache: &dyn Cache, line: &str) {
     wait_until(PATIENCE, async || {
         let event = removal("key");
@@ -484,8 +597,16 @@ async fn put(cache: &dyn Cache, key: &str, blob: &[u8]) {
 }
 
 async fn put_until(cache: &dyn Cache, key: &str, expiry: Expiry) {
-    let outcome = cache.write(CacheWrite { expiry, ..plain_write(&cache_key(key), b"blob") }).await;
+    let outcome = cache.write(CacheWrite { expiry: expiry.into(), ..plain_write(&cache_key(key), b"blob") }).await;
     assert_eq!(outcome.expect("a write"), WriteOutcome::Written);
+}
+
+/// Writes as a worker does: over exactly `read`, keeping the expiry.
+async fn refresh(cache: &dyn Cache, key: &str, read: &[u8], blob: &[u8]) -> WriteOutcome {
+    let event = activity(key);
+    let (expiry, precondition) = (ExpiryChange::Kept, Precondition::Unchanged(read));
+    let write = CacheWrite { expiry, precondition, event: Some(&event), ..plain_write(&event.subject, blob) };
+    cache.write(write).await.expect("a write")
 }
 
 /// Waits until nothing is stored under `key`, without reading it.
@@ -499,7 +620,7 @@ async fn until_free(cache: &dyn Cache, key: &str) {
 }
 
 fn plain_write<'a>(key: &'a CacheKey, blob: &'a [u8]) -> CacheWrite<'a> {
-    CacheWrite { key, blob, expiry: Expiry::default(), precondition: Precondition::None, event: None }
+    CacheWrite { key, blob, expiry: ExpiryChange::default(), precondition: Precondition::None, event: None }
 }
 
 fn cache_key(key: &str) -> CacheKey {

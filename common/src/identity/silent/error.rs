@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::backend::BackendError;
 use crate::event::{AccountHint, AcquisitionFailure, FailureReason};
 use crate::identity::{ClaimsChallenge, GrantError};
+use crate::token_cache::encryption::UndecryptableBlob;
 use crate::token_cache::msal::{BlobError, BlobErrorKind};
 
 /// There is no token. Cheap to clone: everybody who waited for it gets the same.
@@ -21,6 +22,9 @@ pub enum AcquireError {
     /// The blob cannot be read.
     #[error("the stored token cache cannot be read")]
     Blob(#[from] BlobError),
+    /// The blob is encrypted, or should be, and does not open.
+    #[error("the stored token cache cannot be decrypted")]
+    Undecryptable(#[from] UndecryptableBlob),
     /// The blob is about other accounts and not about this one.
     #[error("the token cache under this key is another account's")]
     OtherAccount,
@@ -46,7 +50,16 @@ pub enum AcquireError {
 
 impl From<BackendError> for AcquireError {
     fn from(error: BackendError) -> Self {
-        Self::Store(Arc::new(error))
+        Arc::new(error).into()
+    }
+}
+
+impl From<Arc<BackendError>> for AcquireError {
+    fn from(error: Arc<BackendError>) -> Self {
+        match UndecryptableBlob::of(&error) {
+            Some(reason) => Self::Undecryptable(reason.clone()),
+            None => Self::Store(error),
+        }
     }
 }
 
@@ -59,6 +72,7 @@ impl AcquireError {
                 BlobErrorKind::Undecryptable => FailureReason::Undecryptable,
                 BlobErrorKind::Malformed => FailureReason::MalformedCache,
             },
+            Self::Undecryptable(_) => FailureReason::Undecryptable,
             Self::OtherAccount => FailureReason::MalformedCache,
             Self::NoRefreshToken => FailureReason::NoRefreshToken,
             Self::Provider(error) => error.reason(),
@@ -72,7 +86,12 @@ impl AcquireError {
             Self::Provider(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
             Self::Contended(_) | Self::Busy | Self::Interrupted => true,
-            Self::CacheMissing | Self::Removed | Self::Blob(_) | Self::OtherAccount | Self::NoRefreshToken => false,
+            Self::CacheMissing
+            | Self::Removed
+            | Self::Blob(_)
+            | Self::Undecryptable(_)
+            | Self::OtherAccount
+            | Self::NoRefreshToken => false,
         }
     }
 

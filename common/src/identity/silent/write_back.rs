@@ -125,7 +125,7 @@ impl Patience {
                 tokio::time::sleep(wait).await;
                 Ok(())
             }
-            None => Err(AcquireError::Store(error)),
+            None => Err(error.into()),
         }
     }
 }

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, ScriptInvocation};
 
-use super::RedisIndex;
+use super::RedisGeneration;
 use super::keys::{Keys, MEMBER_BYTES, count_field, member};
 use crate::account::TenantId;
 use crate::backend::{BackendError, Trouble};
@@ -30,7 +30,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-impl RedisIndex {
+impl RedisGeneration {
     /// On one connection, chunk by chunk.
     pub(super) async fn apply_in_chunks(&self, changes: &[AccountActivity]) -> Result<(), BackendError> {
         if changes.is_empty() {
@@ -102,7 +102,29 @@ impl RedisIndex {
         if read.as_ref() == Some(&record) {
             return Ok(None);
         }
-        Ok(Some(Write { member, read: read.unwrap_or_default(), record, before, after }))
+        Ok(Some(Write { member, read: read.unwrap_or_default(), record, before, after: Some(after) }))
+    }
+
+    /// Writes one account as it is given, if it is as it is expected.
+    pub(super) async fn replace_one(
+        &self,
+        expected: Option<&AccountActivity>,
+        with: Option<&AccountActivity>,
+    ) -> Result<bool, BackendError> {
+        let Some(account) = with.or(expected) else { return Ok(true) };
+        let written = |account: Option<&AccountActivity>| account.map(record::encode).unwrap_or_default();
+        let mut batch = Batch::new(&self.keys);
+        batch.push(Write {
+            member: member(&account.cache_key),
+            read: written(expected),
+            record: written(with),
+            before: expected.cloned(),
+            after: with.cloned(),
+        });
+        let mut connection = self.pool.get().await?;
+        let changed: Vec<usize> =
+            batch.call(self).invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))?;
+        Ok(changed.is_empty())
     }
 }
 
@@ -111,9 +133,10 @@ struct Write {
     member: [u8; MEMBER_BYTES],
     /// The record as it was read; empty for none.
     read: Vec<u8>,
+    /// The record to write; empty to take the account away.
     record: Vec<u8>,
     before: Option<AccountActivity>,
-    after: AccountActivity,
+    after: Option<AccountActivity>,
 }
 
 /// The arguments of one call of the script.
@@ -139,8 +162,8 @@ struct Lists {
 }
 
 impl Lists {
-    /// The accounts and the counts come first.
-    const FIRST_PLACE: usize = 3;
+    /// The accounts, the counts and the mark of a deleted generation come first.
+    const FIRST_PLACE: usize = 4;
 
     fn place(&mut self, list: String) -> usize {
         let next = self.keys.len() + Self::FIRST_PLACE;
@@ -158,28 +181,29 @@ impl<'a> Batch<'a> {
 
     fn push(&mut self, write: Write) {
         let before = write.before.as_ref().map(IndexEntry::of);
-        let after = IndexEntry::of(&write.after);
-        let moves = self.moves(before.as_ref(), &after);
+        let after = write.after.as_ref().map(IndexEntry::of);
+        let moves = self.moves(before.as_ref(), after.as_ref());
         self.writes.push((write, moves));
     }
 
-    fn moves(&mut self, before: Option<&IndexEntry<'_>>, after: &IndexEntry<'_>) -> Moves {
+    fn moves(&mut self, before: Option<&IndexEntry<'_>>, after: Option<&IndexEntry<'_>>) -> Moves {
         let old = before.map(|before| self.keys.lists(before)).unwrap_or_default();
-        let new = self.keys.lists(after);
-        let is_at_another_place = before.is_none_or(|before| before.listed_at != after.listed_at);
+        let new = after.map(|after| self.keys.lists(after)).unwrap_or_default();
+        let place = |entry: Option<&IndexEntry<'_>>| entry.and_then(|entry| entry.listed_at);
+        let is_at_another_place = place(before) != place(after);
         let out_of = old.iter().filter(|list| !new.contains(list)).cloned().collect::<Vec<_>>();
         let into = new.into_iter().filter(|list| is_at_another_place || !old.contains(list)).collect::<Vec<_>>();
         Moves {
-            score: after.listed_at.unwrap_or_default(),
+            score: place(after).unwrap_or_default(),
             into: into.into_iter().map(|list| self.lists.place(list)).collect(),
             out_of: out_of.into_iter().map(|list| self.lists.place(list)).collect(),
             counts: count_changes(before, after),
         }
     }
 
-    fn call(&self, index: &'a RedisIndex) -> ScriptInvocation<'a> {
+    fn call(&self, index: &'a RedisGeneration) -> ScriptInvocation<'a> {
         let mut call = index.scripts.apply.prepare_invoke();
-        call.key(self.keys.accounts()).key(self.keys.counts()).key(&self.lists.keys);
+        call.key(self.keys.accounts()).key(self.keys.counts()).key(self.keys.dropped()).key(&self.lists.keys);
         call.arg(self.writes.len());
         for (write, _) in &self.writes {
             call.arg(&write.member[..]);
@@ -196,13 +220,15 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn count_changes(before: Option<&IndexEntry<'_>>, after: &IndexEntry<'_>) -> Vec<(String, i64)> {
-    if before.is_some_and(|before| before.state == after.state && before.tenant == after.tenant) {
+fn count_changes(before: Option<&IndexEntry<'_>>, after: Option<&IndexEntry<'_>>) -> Vec<(String, i64)> {
+    let counted = |entry: Option<&IndexEntry<'_>>| entry.map(|entry| (entry.state, entry.tenant.cloned()));
+    if counted(before) == counted(after) {
         return Vec::new();
     }
     let fields = |state: AccountState, tenant: Option<&TenantId>| {
         [Some(count_field(state, None)), tenant.map(|tenant| count_field(state, Some(tenant)))].into_iter().flatten()
     };
     let left = before.into_iter().flat_map(|before| fields(before.state, before.tenant)).map(|field| (field, -1));
-    left.chain(fields(after.state, after.tenant).map(|field| (field, 1))).collect()
+    let entered = after.into_iter().flat_map(|after| fields(after.state, after.tenant)).map(|field| (field, 1));
+    left.chain(entered).collect()
 }

@@ -2,13 +2,14 @@
 //!
 //! | key | type | fields, or members and scores |
 //! |---|---|---|
-//! | `{prefix}meta` | hash | `format`, `generation` (the one in use), `created_at` (Unix seconds) |
+//! | `{prefix}meta` | hash | `format`, `generation` (the live one), `generations` (JSON of [`crate::index::Generations`], once there was another), `created_at` (Unix seconds) |
 //! | `{prefix}{g1.0}:accounts` | hash | member → record |
 //! | `{prefix}{g1.0}:active` | sorted set | members of all listed accounts, by last activity |
 //! | `{prefix}{g1.0}:tenant:`tenant id | sorted set | those of one tenant |
 //! | `{prefix}{g1.0}:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256 |
 //! | `{prefix}{g1.0}:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
-//! | `{prefix}{g1.0}:checkpoints` | hash | partition → the next offset to read |
+//! | `{prefix}{g1.0}:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it |
+//! | `{prefix}{g1.0}:dropped` | string | there once the generation is deleted: nothing is written to it any more |
 //!
 //! A *member* stands for a cache key: the first 14 bytes of its SHA-256. The record holds the whole key, which is compared,
 //! so that two keys of one member are an error and never a mix. A *score* is the last activity in microseconds since
@@ -48,6 +49,7 @@ pub(super) struct Keys {
     active: String,
     counts: String,
     checkpoints: String,
+    dropped: String,
     shard: String,
 }
 
@@ -59,6 +61,7 @@ impl Keys {
             active: format!("{shard}:active"),
             counts: format!("{shard}:counts"),
             checkpoints: format!("{shard}:checkpoints"),
+            dropped: format!("{shard}:dropped"),
             shard,
         }
     }
@@ -77,6 +80,22 @@ impl Keys {
 
     pub(super) fn checkpoints(&self) -> &str {
         &self.checkpoints
+    }
+
+    pub(super) fn dropped(&self) -> &str {
+        &self.dropped
+    }
+
+    /// What all keys of the shard match, as `SCAN` takes it.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::new();
+        for letter in self.shard.chars() {
+            if matches!(letter, '*' | '?' | '[' | ']' | '\\' | '^') {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern + ":*"
     }
 
     pub(super) fn tenant(&self, tenant: &TenantId) -> String {
@@ -99,6 +118,11 @@ impl Keys {
         let user = entry.username.as_ref().map(|username| self.user(username));
         [Some(self.active.clone()), tenant, user].into_iter().flatten().collect()
     }
+}
+
+/// The field of the checkpoints for the time of a partition.
+pub(super) fn time_field(partition: u32) -> String {
+    format!("{partition}:time")
 }
 
 /// The field of the counts for a state, in all or of one tenant.
@@ -125,6 +149,7 @@ mod tests {
         // printf alice@contoso.com | sha256sum
         assert_eq!(keys.user("alice@contoso.com"), "activity:{g1.0}:user:7c33");
         assert_eq!(meta("activity:"), "activity:meta");
+        assert_eq!(Keys::new("a*[b]:", 1, 0).pattern(), r"a\*\[b\]:{g1.0}:*");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Listing: one script per part of a page gives members, scores and records as they are at one instant.
 
-use super::RedisIndex;
+use super::RedisGeneration;
 use super::keys::MEMBER_BYTES;
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::paging::Examine;
 use crate::index::{AccountActivity, Cursor, InvalidCursor, ListError, ListRequest, Order, Query};
 
-impl Examine for RedisIndex {
+impl Examine for RedisGeneration {
     async fn examine(
         &self,
         request: &ListRequest,
@@ -36,7 +36,7 @@ impl Examine for RedisIndex {
     }
 }
 
-impl RedisIndex {
+impl RedisGeneration {
     /// The shortest list that has all of what is asked for.
     fn list_of(&self, request: &ListRequest) -> String {
         match (&request.query, &request.filter.tenant) {

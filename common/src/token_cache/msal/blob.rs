@@ -8,9 +8,10 @@ use super::entity::Entry;
 use super::error::BlobError;
 use super::json::{Scanner, SharedText, last_wins, name, quoted, validate};
 use super::section::Section;
+use crate::token_cache::encryption::is_envelope;
 
 /// The first bytes of everything ASP.NET Core Data Protection encrypts.
-const DATA_PROTECTION: [u8; 4] = [0x09, 0xF0, 0xC9, 0xF0];
+pub(in crate::token_cache) const DATA_PROTECTION: [u8; 4] = [0x09, 0xF0, 0xC9, 0xF0];
 
 /// How much a blob may be before it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,9 @@ impl TokenCacheBlob {
     pub fn parse_within(bytes: &[u8], limits: Limits) -> Result<Self, BlobError> {
         if bytes.starts_with(&DATA_PROTECTION) {
             return Err(BlobError::DataProtection);
+        }
+        if is_envelope(bytes) {
+            return Err(BlobError::Encrypted);
         }
         if bytes.len() > limits.max_bytes {
             return Err(BlobError::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });

@@ -21,6 +21,12 @@ pub enum BlobError {
          `MsalDistributedTokenCacheAdapterOptions.Encrypt` in the app that writes it"
     )]
     DataProtection,
+    /// The blob is an envelope of [`encryption`](crate::token_cache::encryption), and encryption is off here.
+    #[error(
+        "the token cache blob is encrypted by an app of ours, and encryption is off here: set \
+         --cache-encryption-keys (TOKEN_CACHE_ENCRYPTION_KEYS)"
+    )]
+    Encrypted,
     /// The blob is not UTF-8 text.
     #[error("the token cache blob is not UTF-8 text from byte {offset} on")]
     NotUtf8 {
@@ -63,7 +69,7 @@ impl BlobError {
     #[must_use]
     pub fn kind(&self) -> BlobErrorKind {
         match self {
-            Self::DataProtection => BlobErrorKind::Undecryptable,
+            Self::DataProtection | Self::Encrypted => BlobErrorKind::Undecryptable,
             Self::TooLarge { .. }
             | Self::NotUtf8 { .. }
             | Self::TooDeep { .. }

@@ -31,6 +31,7 @@ mod summary;
 mod views;
 mod write;
 
+pub(super) use blob::DATA_PROTECTION;
 pub use blob::{Limits, TokenCacheBlob};
 pub use environment::same_environment;
 pub use error::{BlobError, BlobErrorKind};

@@ -7,7 +7,7 @@ use super::script::Script;
 use crate::account::CacheKey;
 use crate::backend::{BackendError, Trouble};
 use crate::event::{EventDraft, encode_draft};
-use crate::token_cache::port::{CacheWrite, Precondition, TokenCacheStore, WriteOutcome};
+use crate::token_cache::port::{CacheWrite, Expiry, ExpiryChange, Precondition, TokenCacheStore, WriteOutcome};
 use async_trait::async_trait;
 
 /// Sets or clears the TTL. `absolute` and `sliding` are milliseconds, or empty.
@@ -27,13 +27,33 @@ local function keep_until(key, absolute, sliding)
 end
 ";
 
-/// What differs by layout: `blob_of(key)`, `has_blob(key)` and `set_blob(key)`, which raise WRONGTYPE for a key of the
-/// other layout.
+/// Starts a sliding window anew, by the two expiries of a hash.
+const SLIDE: &str = "
+local function slide(key, absexp, sldexp)
+    local absolute = ''
+    if absexp and absexp ~= '-1' and absexp ~= '' then
+        absolute = (tonumber(absexp) - 621355968000000000) / 10000
+    end
+    keep_until(key, absolute, tonumber(sldexp) / 10000)
+end
+";
+
+/// What differs by layout: `blob_of(key)`, `has_blob(key)`, `set_blob(key)` and `set_blob_within(key)`, which keeps
+/// the expiry that is stored. They raise WRONGTYPE for a key of the other layout.
 const ASPNET: &str = "
 local function blob_of(key) return redis.call('HGET', key, 'data') end
 local function has_blob(key) return redis.call('HEXISTS', key, 'data') == 1 end
 local function set_blob(key)
     return redis.pcall('HSET', key, 'absexp', ARGV[3], 'sldexp', ARGV[4], 'data', ARGV[7])
+end
+local function set_blob_within(key)
+    local set = redis.pcall('HSET', key, 'data', ARGV[7])
+    if type(set) == 'table' then return set end
+    redis.call('HSETNX', key, 'absexp', '-1')
+    redis.call('HSETNX', key, 'sldexp', '-1')
+    local expiry = redis.call('HMGET', key, 'absexp', 'sldexp')
+    if expiry[2] ~= '-1' then slide(key, expiry[1], expiry[2]) end
+    return set
 end
 ";
 
@@ -46,10 +66,15 @@ local function set_blob(key)
     if type(length) == 'table' then return length end
     return redis.pcall('SET', key, ARGV[7])
 end
+local function set_blob_within(key)
+    local length = redis.pcall('STRLEN', key)
+    if type(length) == 'table' then return length end
+    return redis.pcall('SET', key, ARGV[7], 'KEEPTTL')
+end
 ";
 
-/// KEYS: blob, outbox. ARGV: precondition, draft, absolute ticks, sliding ticks, absolute ms, sliding ms, blob,
-/// expected blob. Returns 1, or 0 where the precondition does not hold.
+/// KEYS: blob, outbox. ARGV: precondition, draft, absolute ticks (empty: keep the stored expiry), sliding ticks,
+/// absolute ms, sliding ms, blob, expected blob. Returns 1, or 0 where the precondition does not hold.
 ///
 /// The event goes first: where it cannot be appended, nothing is written; where the blob cannot, it is taken back.
 const WRITE: &str = "
@@ -57,12 +82,14 @@ local key, outbox = KEYS[1], KEYS[2]
 if ARGV[1] == 'absent' and has_blob(key) then return 0 end
 if ARGV[1] == 'unchanged' and blob_of(key) ~= ARGV[8] then return 0 end
 local event = ARGV[2] ~= '' and append_event(outbox, ARGV[2])
-local written = set_blob(key)
+local keeps_expiry = ARGV[3] == ''
+local written
+if keeps_expiry then written = set_blob_within(key) else written = set_blob(key) end
 if type(written) == 'table' and written.err then
     if event then redis.call('XDEL', outbox, event) end
     return written
 end
-keep_until(key, ARGV[5], ARGV[6])
+if not keeps_expiry then keep_until(key, ARGV[5], ARGV[6]) end
 return 1
 ";
 
@@ -78,9 +105,7 @@ return was_there and 1 or 0
 const REARM: &str = "
 local expiry = redis.call('HMGET', KEYS[1], 'absexp', 'sldexp')
 if (expiry[1] or '') ~= ARGV[1] or expiry[2] ~= ARGV[2] then return 0 end
-local absolute = ''
-if ARGV[1] ~= '-1' and ARGV[1] ~= '' then absolute = (tonumber(ARGV[1]) - 621355968000000000) / 10000 end
-keep_until(KEYS[1], absolute, tonumber(ARGV[2]) / 10000)
+slide(KEYS[1], ARGV[1], ARGV[2])
 return 1
 ";
 
@@ -98,9 +123,9 @@ impl BlobScripts {
             Layout::String => STRING,
         };
         Self {
-            write: Script::new(&[APPEND_EVENT, KEEP_UNTIL, access, WRITE]),
+            write: Script::new(&[APPEND_EVENT, KEEP_UNTIL, SLIDE, access, WRITE]),
             remove: Script::new(&[APPEND_EVENT, access, REMOVE]),
-            rearm: Script::new(&[KEEP_UNTIL, REARM]),
+            rearm: Script::new(&[KEEP_UNTIL, SLIDE, REARM]),
         }
     }
 }
@@ -115,7 +140,7 @@ impl TokenCacheStore for RedisTokenCache {
     }
 
     async fn write(&self, write: CacheWrite<'_>) -> Result<WriteOutcome, BackendError> {
-        if self.shared.layout == Layout::String && write.expiry.sliding.is_some() {
+        if self.shared.layout == Layout::String && is_sliding(write.expiry) {
             return Err(self.no_sliding());
         }
         match self.run_write(&write).await? {
@@ -129,6 +154,10 @@ impl TokenCacheStore for RedisTokenCache {
         let keys = [&self.shared.keys.blob(key), self.shared.keys.outbox.as_str()];
         self.run(&self.shared.blobs.remove, &keys, &[&draft]).await
     }
+}
+
+fn is_sliding(expiry: ExpiryChange) -> bool {
+    matches!(expiry, ExpiryChange::To(Expiry { sliding: Some(_), .. }))
 }
 
 type Hash = (Option<String>, Option<String>, Option<Vec<u8>>);

@@ -24,6 +24,34 @@ impl Keys {
 
     /// Who refreshes the blob just now.
     pub(super) fn refresh_lock(&self, key: &CacheKey) -> String {
-        format!("{}.refresh:{key}", self.outbox)
+        format!("{}{key}", self.refresh_locks())
+    }
+
+    fn refresh_locks(&self) -> String {
+        format!("{}.refresh:", self.outbox)
+    }
+
+    /// What SCAN has to match: every name that begins with the instance name, taken literally.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.instance_name.len() + 1);
+        for character in self.instance_name.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern + "*"
+    }
+
+    /// The cache key whose blob has this name; `None` where none could have.
+    pub(super) fn cache_key(&self, name: &[u8]) -> Option<CacheKey> {
+        let name = std::str::from_utf8(name).ok()?;
+        CacheKey::new(name.strip_prefix(&self.instance_name)?).ok()
+    }
+
+    /// Whether the name is not a blob's but the outbox's, or of what stands beside it.
+    pub(super) fn is_of_the_outbox(&self, name: &[u8]) -> bool {
+        let streams = [&self.outbox, &self.refused];
+        streams.iter().any(|stream| stream.as_bytes() == name) || name.starts_with(self.refresh_locks().as_bytes())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::token_cache::port::Expiry;
+use crate::token_cache::port::{Expiry, ExpiryChange};
 
 /// How a blob is stored under its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +54,9 @@ const NO_TICKS: &str = "-1";
 /// A longer window would leave what Redis can count; nobody will notice.
 const LONGEST_SLIDING: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
-/// An expiry as the scripts want it: .NET ticks for the hash, milliseconds for the TTL; empty texts are none.
-#[derive(Debug, PartialEq, Eq)]
+/// An expiry as the scripts want it: .NET ticks for the hash, milliseconds for the TTL; empty texts are none. Without
+/// ticks the stored expiry is kept.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct WrittenExpiry {
     pub(super) absolute_ticks: String,
     pub(super) sliding_ticks: String,
@@ -71,6 +72,15 @@ impl From<Expiry> for WrittenExpiry {
             sliding_ticks: sliding.map_or_else(|| NO_TICKS.to_owned(), ticks_of_duration),
             absolute_ms: expiry.absolute.map(|time| time.as_millisecond().to_string()).unwrap_or_default(),
             sliding_ms: sliding.map(|sliding| sliding.as_millis().to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<ExpiryChange> for WrittenExpiry {
+    fn from(change: ExpiryChange) -> Self {
+        match change {
+            ExpiryChange::To(expiry) => expiry.into(),
+            ExpiryChange::Kept => Self::default(),
         }
     }
 }

@@ -23,11 +23,13 @@ mod append;
 mod blobs;
 mod blocking;
 mod check;
+mod erasure;
 mod housekeeping;
 mod keys;
 mod layout;
 mod outbox;
 mod refresh_lock;
+mod scan;
 mod script;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use super::outbox::append;
 use crate::account::CacheKey;
 use crate::backend::BackendError;
 use crate::event::EventDraft;
-use crate::token_cache::port::{CacheWrite, Precondition, TokenCacheStore, WriteOutcome};
+use crate::token_cache::port::{CacheWrite, Expiry, ExpiryChange, Precondition, TokenCacheStore, WriteOutcome};
 
 const READ: &str = "SELECT blob, sliding_us FROM token_cache
     WHERE cache_key = ?1 AND (expires_us IS NULL OR expires_us > ?2)";
@@ -22,6 +22,14 @@ const WRITE: &str = "INSERT INTO token_cache (cache_key, blob, absolute_us, slid
     VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (cache_key) DO UPDATE SET blob = excluded.blob, absolute_us = excluded.absolute_us,
         sliding_us = excluded.sliding_us, expires_us = excluded.expires_us";
+
+/// What has expired and is not deleted yet has no expiry to keep.
+const FORGET_EXPIRED: &str = "DELETE FROM token_cache WHERE cache_key = ?1 AND expires_us <= ?2";
+
+const WRITE_WITHIN: &str = "INSERT INTO token_cache (cache_key, blob) VALUES (?1, ?2)
+    ON CONFLICT (cache_key) DO UPDATE SET blob = excluded.blob, expires_us = CASE
+        WHEN sliding_us IS NULL THEN expires_us
+        ELSE coalesce(min(absolute_us, ?3 + sliding_us), ?3 + sliding_us) END";
 
 const REMOVE: &str = "DELETE FROM token_cache WHERE cache_key = ?1
     RETURNING expires_us IS NULL OR expires_us > ?2 AS was_there";
@@ -45,7 +53,10 @@ impl TokenCacheStore for SqliteTokenCache {
         if !self.precondition_holds(&mut transaction, &write, now).await? {
             return Ok(WriteOutcome::Conflict);
         }
-        self.upsert(&mut transaction, &write, now).await?;
+        match write.expiry {
+            ExpiryChange::To(expiry) => self.upsert(&mut transaction, &write, expiry, now).await?,
+            ExpiryChange::Kept => self.upsert_within(&mut transaction, &write, now).await?,
+        }
         if let Some(event) = write.event {
             append(&mut transaction, event, now).await.map_err(|e| self.error(e))?;
         }
@@ -97,14 +108,28 @@ impl SqliteTokenCache {
         &self,
         transaction: &mut Transaction<'static, Sqlite>,
         write: &CacheWrite<'_>,
+        expiry: Expiry,
         now: i64,
     ) -> Result<(), BackendError> {
-        let absolute = write.expiry.absolute.map(|time| time.as_microsecond());
-        let sliding = write.expiry.sliding.map(in_us);
+        let absolute = expiry.absolute.map(|time| time.as_microsecond());
+        let sliding = expiry.sliding.map(in_us);
         let unread = sliding.map(|sliding| now.saturating_add(sliding));
         let expires = [absolute, unread].into_iter().flatten().min();
         let query = sqlx::query(WRITE).bind(write.key.as_str()).bind(write.blob);
         let query = query.bind(absolute).bind(sliding).bind(expires);
+        query.execute(&mut **transaction).await.map_err(|e| self.error(e))?;
+        Ok(())
+    }
+
+    async fn upsert_within(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        write: &CacheWrite<'_>,
+        now: i64,
+    ) -> Result<(), BackendError> {
+        let forget = sqlx::query(FORGET_EXPIRED).bind(write.key.as_str()).bind(now);
+        forget.execute(&mut **transaction).await.map_err(|e| self.error(e))?;
+        let query = sqlx::query(WRITE_WITHIN).bind(write.key.as_str()).bind(write.blob).bind(now);
         query.execute(&mut **transaction).await.map_err(|e| self.error(e))?;
         Ok(())
     }

@@ -13,8 +13,10 @@
 
 mod blobs;
 mod clock;
+mod erasure;
 mod outbox;
 mod refresh_lock;
+mod scan;
 
 use std::sync::Arc;
 use std::time::Duration;

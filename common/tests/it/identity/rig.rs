@@ -13,7 +13,7 @@ use common::identity::{CacheWriter, IdentityClient, SilentRequest, TokenAcquirer
 use common::sqlite::Database;
 use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{
-    CacheWrite, Expiry, Precondition, RefreshLock, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
+    CacheWrite, ExpiryChange, Precondition, RefreshLock, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
     WriteOutcome,
 };
 use futures_util::future::BoxFuture;
@@ -81,7 +81,8 @@ impl Watched {
     }
 
     pub(crate) async fn put(&self, key: &CacheKey, blob: &[u8]) {
-        let write = CacheWrite { key, blob, expiry: Expiry::default(), precondition: Precondition::None, event: None };
+        let precondition = Precondition::None;
+        let write = CacheWrite { key, blob, expiry: ExpiryChange::default(), precondition, event: None };
         self.cache.write(write).await.unwrap();
     }
 
@@ -133,7 +134,7 @@ pub(crate) struct Writer(pub(crate) Arc<Watched>);
 impl CacheWriter for Writer {
     async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
         let precondition = read.map_or(Precondition::Absent, Precondition::Unchanged);
-        self.0.write(CacheWrite { key, blob, expiry: Expiry::default(), precondition, event: None }).await
+        self.0.write(CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: None }).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::account::CacheKey;
 use common::backend::{BackendError, TlsFiles, Trouble};
-use common::index::{AccountActivity, ActivityStore, ListError, RedisIndex, fold};
+use common::index::{AccountActivity, ActivityStore, Checkpoint, ListError, RedisIndex, fold};
 use common::redis_pool::RedisPool;
 use testkit::certificates::CertificateAuthority;
 use testkit::conformance::index::{TestIndex, assert_is_fold_of, run_all};
@@ -29,7 +29,12 @@ async fn fresh() -> TestIndex {
     let prefix = KeyPrefix::fresh().await;
     let store = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
     let other = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
-    TestIndex { store: Arc::new(store), other: Arc::new(other), keeps: Box::new(prefix) }
+    TestIndex {
+        store: Arc::new(store.clone()),
+        other: Arc::new(other),
+        generations: Arc::new(store),
+        keeps: Box::new(prefix),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +134,7 @@ async fn no_key_expires_and_all_of_a_shard_share_a_slot() {
     let redis = PrivateRedis::start(RedisOptions::default()).await;
     let store = open(&redis.url(), PREFIX).await.unwrap();
     store.apply(&changes(&some_events())).await.unwrap();
-    store.store_checkpoint(0, 1).await.unwrap();
+    store.store_checkpoint(0, Checkpoint::at(1)).await.unwrap();
     let keys: Vec<String> = redis.command(&["KEYS", "*"]).unwrap();
     for key in &keys {
         assert_eq!(redis.command::<i64>(&["TTL", key]).unwrap(), -1, "{key}");
@@ -215,7 +220,10 @@ async fn a_server_that_is_full_is_unavailable_and_loses_nothing() {
     let events = some_events();
     store.apply(&changes(&events[..50])).await.unwrap();
     redis.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
-    for error in [store.apply(&changes(&events)).await.unwrap_err(), store.store_checkpoint(0, 9).await.unwrap_err()] {
+    for error in [
+        store.apply(&changes(&events)).await.unwrap_err(),
+        store.store_checkpoint(0, Checkpoint::at(9)).await.unwrap_err(),
+    ] {
         assert_eq!(error.trouble, Trouble::Unavailable, "{error:?}");
         assert!(error.to_string().ends_with("Redis is out of memory; raise maxmemory or free some"), "{error}");
     }
@@ -270,7 +278,7 @@ async fn the_least_privilege_is_enough_and_less_is_refused() {
     let store = open(&url("projector"), PREFIX).await.unwrap();
     let events = some_events();
     store.apply(&changes(&events)).await.unwrap();
-    store.store_checkpoint(0, 3).await.unwrap();
+    store.store_checkpoint(0, Checkpoint::at(3)).await.unwrap();
     assert_is_fold_of(&store, &events).await;
     let error = open(&url("stranger"), PREFIX).await.unwrap_err();
     assert_eq!(error.trouble, Trouble::Refused, "{error:?}");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::backend::{BackendError, ServerUrl, Trouble};
-use common::index::{ActivityStore as _, ListError, SqliteIndex};
+use common::index::{ActivityStore as _, Checkpoint, ListError, SqliteIndex};
 use common::sqlite::Database;
 use tempfile::TempDir;
 use testkit::conformance::index::{TestIndex, assert_is_fold_of, run_all};
@@ -23,7 +23,12 @@ async fn fresh() -> TestIndex {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("index.sqlite");
     let (store, other) = (open(&path).await.unwrap(), open(&path).await.unwrap());
-    TestIndex { store: Arc::new(store), other: Arc::new(other), keeps: Box::new(folder) }
+    TestIndex {
+        store: Arc::new(store.clone()),
+        other: Arc::new(other),
+        generations: Arc::new(store),
+        keeps: Box::new(folder),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,11 +111,11 @@ async fn what_was_applied_is_there_when_the_file_is_opened_again() {
     let events = some_events();
     let store = open(&path).await.unwrap();
     store.apply(&changes(&events)).await.unwrap();
-    store.store_checkpoint(0, 7).await.unwrap();
+    store.store_checkpoint(0, Checkpoint::at(7)).await.unwrap();
     drop(store);
     let store = open(&path).await.unwrap();
     assert_is_fold_of(&store, &events).await;
-    assert_eq!(store.checkpoint(0).await.unwrap(), Some(7));
+    assert_eq!(store.checkpoint(0).await.unwrap(), Some(Checkpoint::at(7)));
 }
 
 /// As another program would.

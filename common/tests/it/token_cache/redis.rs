@@ -9,8 +9,8 @@ use common::backend::{BackendError, TlsFiles, Trouble};
 use common::event::{AccountHint, Activity, EventDraft, EventSource};
 use common::redis_pool::RedisPool;
 use common::token_cache::{
-    CacheWrite, EntryId, Expiry, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions,
-    TokenCacheStore, WriteOutcome,
+    CacheWrite, EntryId, Expiry, ExpiryChange, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions,
+    RefreshLock, ScanCursor, TokenCacheScan, TokenCacheStore, WriteOutcome,
 };
 use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
@@ -18,9 +18,9 @@ use testkit::certificates::{CertificateAuthority, CertificateFiles};
 use testkit::conformance::token_cache::{Cache, TokenCacheUnderTest, run_all};
 use testkit::servers::{KeyPrefix, PrivateRedis, RedisOptions, ServerTls};
 
-struct OnRedis {
-    prefix: KeyPrefix,
-    layout: Layout,
+pub(super) struct OnRedis {
+    pub(super) prefix: KeyPrefix,
+    pub(super) layout: Layout,
 }
 
 #[async_trait]
@@ -38,16 +38,16 @@ fn pool(prefix: &KeyPrefix) -> RedisPool {
     RedisPool::new(&prefix.redis_url().parse().unwrap(), &TlsFiles::default(), 4).unwrap()
 }
 
-async fn open(prefix: &KeyPrefix, name: &str, layout: Layout) -> RedisTokenCache {
+pub(super) async fn open(prefix: &KeyPrefix, name: &str, layout: Layout) -> RedisTokenCache {
     let options = RedisTokenCacheOptions { instance_name: format!("{prefix}{name}:"), layout, ..Default::default() };
     RedisTokenCache::open(pool(prefix), options).await.unwrap()
 }
 
-async fn raw(prefix: &KeyPrefix) -> MultiplexedConnection {
+pub(super) async fn raw(prefix: &KeyPrefix) -> MultiplexedConnection {
     redis::Client::open(prefix.redis_url()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-async fn ask<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, words: &[&str]) -> T {
+pub(super) async fn ask<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, words: &[&str]) -> T {
     redis::cmd(words[0]).arg(&words[1..]).query_async(connection).await.unwrap()
 }
 
@@ -57,7 +57,7 @@ fn draft() -> EventDraft {
 }
 
 fn write<'a>(key: &'a CacheKey, expiry: Expiry, event: Option<&'a EventDraft>) -> CacheWrite<'a> {
-    CacheWrite { key, blob: b"blob", expiry, precondition: Precondition::None, event }
+    CacheWrite { key, blob: b"blob", expiry: expiry.into(), precondition: Precondition::None, event }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +99,46 @@ async fn a_hash_is_what_the_dotnet_cache_writes_and_reads() {
     ask::<()>(&mut connection, &["EXPIRE", &name, "10"]).await;
     assert_eq!(cache.read(&key).await.unwrap().unwrap(), b"by .NET");
     assert!((899..=900).contains(&ask::<i64>(&mut connection, &["TTL", &name]).await));
+}
+
+#[tokio::test]
+async fn a_write_that_keeps_the_expiry_leaves_both_fields_and_the_ttl_as_they_are() {
+    let prefix = KeyPrefix::fresh().await;
+    let cache = open(&prefix, "c", Layout::Aspnet).await;
+    let mut connection = raw(&prefix).await;
+    let (key, name) = (CacheKey::new("key").unwrap(), format!("{prefix}c:key"));
+    let kept = CacheWrite { expiry: ExpiryChange::Kept, ..write(&key, Expiry::default(), None) };
+    let in_a_week =
+        (621_355_968_000_000_000 + (Timestamp::now().as_nanosecond() / 100) + 6_048_000_000_000).to_string();
+    // absexp, sldexp, the TTL on the key before, and after.
+    let cases = [
+        ["-1", "-1", "500", "500"],
+        [&in_a_week, "-1", "500", "500"],
+        ["-1", "9000000000", "500", "900"],
+        [&in_a_week, "9000000000", "500", "900"],
+        [&in_a_week, "90000000000000", "500", "604800"],
+    ];
+    for [absolute, sliding, before, after] in cases {
+        ask::<()>(&mut connection, &["HSET", &name, "absexp", absolute, "sldexp", sliding, "data", "by .NET"]).await;
+        ask::<()>(&mut connection, &["EXPIRE", &name, before]).await;
+        cache.write(kept).await.unwrap();
+        let fields: Vec<String> = ask(&mut connection, &["HMGET", &name, "absexp", "sldexp", "data"]).await;
+        assert_eq!(fields, [absolute, sliding, "blob"]);
+        let (ttl, after) = (ask::<i64>(&mut connection, &["TTL", &name]).await, after.parse::<i64>().unwrap());
+        assert!((after - 2..=after).contains(&ttl), "{absolute} {sliding}: {ttl} and not {after}");
+    }
+    ask::<()>(&mut connection, &["DEL", &name]).await;
+    cache.write(kept).await.unwrap();
+    let fields: Vec<String> = ask(&mut connection, &["HMGET", &name, "absexp", "sldexp", "data"]).await;
+    assert_eq!(fields, ["-1", "-1", "blob"], "a new hash is whole");
+    assert_eq!(ask::<i64>(&mut connection, &["TTL", &name]).await, -1);
+
+    let plain = open(&prefix, "p", Layout::String).await;
+    let name = format!("{prefix}p:key");
+    ask::<()>(&mut connection, &["SET", &name, "by Node", "EX", "500"]).await;
+    plain.write(kept).await.unwrap();
+    assert_eq!(ask::<String>(&mut connection, &["GET", &name]).await, "blob");
+    assert!((498..=500).contains(&ask::<i64>(&mut connection, &["TTL", &name]).await));
 }
 
 #[tokio::test]
@@ -144,6 +184,33 @@ async fn a_key_of_the_other_layout_is_an_error_that_names_the_setting_and_change
         assert_eq!(ask::<String>(&mut connection, &["TYPE", &name]).await, kind, "it is left as it was");
         assert_eq!(cache.backlog().await.unwrap().kept, 0, "no event of a write that was not");
     }
+}
+
+#[tokio::test]
+async fn a_scan_takes_the_instance_name_literally_and_tells_of_names_that_are_no_cache_key() {
+    let prefix = KeyPrefix::fresh().await;
+    let mut connection = raw(&prefix).await;
+    let cache = open(&prefix, "[c]*?\\", Layout::Aspnet).await;
+    let key = CacheKey::new("key").unwrap();
+    cache.write(write(&key, Expiry::default(), None)).await.unwrap();
+    cache.try_acquire(&key, Duration::from_secs(60)).await.unwrap().unwrap();
+    let name = format!("{prefix}[c]*?\\:");
+    for other in [format!("{prefix}c*x\\:key"), format!("{prefix}[c]*x\\:key"), format!("{name}{}", "k".repeat(513))] {
+        ask::<()>(&mut connection, &["HSET", &other, "data", "x"]).await;
+    }
+    let (mut keys, mut unreadable_names, mut cursor) = (Vec::new(), 0, None);
+    loop {
+        let page = cache.scan(cursor.as_ref(), 10_000).await.unwrap();
+        keys.extend(page.keys);
+        unreadable_names += page.unreadable_names;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((keys, unreadable_names), (vec![key], 1));
+    let error = cache.scan(Some(&ScanCursor::new("x")), 10).await.unwrap_err();
+    assert_eq!(error.trouble, Trouble::Corrupt);
 }
 
 #[tokio::test]

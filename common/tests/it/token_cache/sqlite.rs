@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use testkit::conformance::token_cache::{Cache, TokenCacheUnderTest, run_all};
 
-struct OnSqlite(TempDir);
+pub(super) struct OnSqlite(pub(super) TempDir);
 
 #[async_trait]
 impl TokenCacheUnderTest for OnSqlite {
@@ -88,7 +88,8 @@ async fn expired_blobs_are_deleted_when_the_outbox_is_trimmed() {
     let cache = open(folder.path(), "purge").await;
     let key = CacheKey::new("key").unwrap();
     let expiry = Expiry { absolute: Some(Timestamp::now()), sliding: None };
-    let write = CacheWrite { key: &key, blob: b"x", expiry, precondition: Precondition::None, event: None };
+    let write =
+        CacheWrite { key: &key, blob: b"x", expiry: expiry.into(), precondition: Precondition::None, event: None };
     cache.write(write).await.unwrap();
     cache.trim(Duration::ZERO).await.unwrap();
     let database = database(folder.path(), "purge").await;

@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod fold;
+mod generations;
 mod lists;
 mod order;
 mod paging;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use common::account::{CacheKey, TenantId, Username};
 use common::event::ActivityEvent;
 use common::index::{
-    AccountActivity, ActivityStore, Counts, Cursor, Filter, ListRequest, Order, Page, Query, StateCounts, fold,
+    AccountActivity, ActivityStore, Counts, Cursor, Filter, IndexGenerations, ListRequest, Order, Page, Query,
+    StateCounts, fold,
 };
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
@@ -28,6 +30,7 @@ use tokio::task::JoinSet;
 
 pub use checkpoints::*;
 pub use fold::*;
+pub use generations::*;
 pub use lists::*;
 pub use order::*;
 pub use paging::*;
@@ -39,6 +42,8 @@ pub struct TestIndex {
     pub store: Arc<dyn ActivityStore>,
     /// The same index by another handle, as another process would have it: nothing is shared but what is stored.
     pub other: Arc<dyn ActivityStore>,
+    /// Its generations.
+    pub generations: Arc<dyn IndexGenerations>,
     /// What has to live as long as the index, such as the folder of its file.
     pub keeps: Box<dyn Any + Send + Sync>,
 }
@@ -88,8 +93,18 @@ behaviours![
     usernames_are_found_whatever_their_case,
     thousands_of_accounts_of_one_username_are_paged,
     texts_of_every_shape_are_kept_apart,
+    a_checkpoint_has_the_time_of_its_newest_event,
     checkpoints_never_go_backwards,
     checkpoints_stored_side_by_side_end_at_the_highest,
+    a_checkpoint_that_is_forgotten_is_none,
+    a_generation_that_is_built_is_not_seen,
+    what_is_applied_around_a_swap_is_in_the_live_generation,
+    a_pinned_generation_stays_the_same_when_another_one_becomes_live,
+    a_change_is_made_only_of_what_was_read,
+    a_deleted_generation_is_gone_and_refuses_writes,
+    cursors_stay_valid_across_a_swap,
+    a_scan_has_every_account,
+    a_replacement_puts_exactly_what_it_is_given,
 ];
 
 /// How many behaviours run side by side.

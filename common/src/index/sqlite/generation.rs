@@ -1,91 +1,35 @@
-//! The index in an SQLite file.
-//!
-//! | table | rows |
-//! |---|---|
-//! | `activity_index` | one: the format, the generation in use, when it was made |
-//! | `activity_index_accounts` | per generation and cache key the record; of listed accounts also what lists are ordered and narrowed by |
-//! | `activity_index_counts` | per generation, tenant (`''`: all accounts) and state the number of accounts |
-//! | `activity_index_checkpoints` | per generation and partition the next offset to read |
+//! One generation of the index in an SQLite file.
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use jiff::Timestamp;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, Transaction};
 
-use super::entry::{self, IndexEntry};
-use super::paging::{self, Examine};
-use super::{
-    AccountActivity, AccountState, ActivityStore, Counts, Cursor, InvalidCursor, ListError, ListRequest, Order, Page,
-    Query, record,
-};
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
 use crate::event::to_microseconds;
+use crate::index::entry::{self, IndexEntry};
+use crate::index::paging::{self, Examine};
+use crate::index::{
+    AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, Cursor, IndexUpkeep, InvalidCursor, ListError,
+    ListRequest, Order, Page, Query, ScanCursor, ScanPage, record,
+};
 use crate::sqlite::Database;
 
-const FORMAT: i64 = 1;
 /// How many accounts are read and written by one statement.
 const CHUNK: usize = 500;
 /// The tenant that stands for all accounts in the counts; no tenant's id is empty.
 const ALL_TENANTS: &str = "";
 
-const META: &str = "
-    CREATE TABLE IF NOT EXISTS activity_index (
-        only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-        format INTEGER NOT NULL,
-        generation INTEGER NOT NULL,
-        created_at TEXT NOT NULL
-    );
-    INSERT OR IGNORE INTO activity_index VALUES (1, 1, 1, strftime('%Y-%m-%dT%H:%M:%fZ'));";
-
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS activity_index_accounts (
-        generation INTEGER NOT NULL,
-        cache_key TEXT NOT NULL,
-        record BLOB NOT NULL,
-        last_activity INTEGER,
-        tenant_id TEXT,
-        username TEXT,
-        PRIMARY KEY (generation, cache_key)
-    ) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS activity_index_by_activity
-        ON activity_index_accounts (generation, last_activity, cache_key) WHERE last_activity IS NOT NULL;
-    CREATE INDEX IF NOT EXISTS activity_index_by_tenant
-        ON activity_index_accounts (generation, tenant_id, last_activity, cache_key) WHERE last_activity IS NOT NULL;
-    CREATE INDEX IF NOT EXISTS activity_index_by_username
-        ON activity_index_accounts (generation, username, last_activity, cache_key)
-        WHERE last_activity IS NOT NULL AND username IS NOT NULL;
-    CREATE TABLE IF NOT EXISTS activity_index_counts (
-        generation INTEGER NOT NULL,
-        tenant_id TEXT NOT NULL,
-        state INTEGER NOT NULL,
-        accounts INTEGER NOT NULL,
-        PRIMARY KEY (generation, tenant_id, state)
-    ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS activity_index_checkpoints (
-        generation INTEGER NOT NULL,
-        partition INTEGER NOT NULL,
-        next_offset INTEGER NOT NULL,
-        PRIMARY KEY (generation, partition)
-    ) WITHOUT ROWID;";
-
-/// The activity index in an SQLite file.
+/// One generation of the index in an SQLite file.
 #[derive(Debug, Clone)]
-pub struct SqliteIndex {
-    database: Database,
-    generation: i64,
+pub(crate) struct SqliteGeneration {
+    pub(super) database: Database,
+    pub(super) generation: i64,
 }
 
-impl SqliteIndex {
-    /// Opens the index of `database`, making its tables where there are none.
-    ///
-    /// # Errors
-    /// [`BackendError`]: [`Trouble::Refused`] where a version with another format made the index.
-    pub async fn open(database: Database) -> Result<Self, BackendError> {
-        let generation = open(&database).await?;
-        Ok(Self { database, generation })
-    }
-
+impl SqliteGeneration {
     fn error(&self, error: sqlx::Error) -> BackendError {
         self.database.error(error)
     }
@@ -94,6 +38,22 @@ impl SqliteIndex {
         record::decode(bytes).map_err(|error| {
             BackendError::new(Trouble::Corrupt, self.database.address(), "an account cannot be read", error)
         })
+    }
+
+    /// Begins to write, unless the generation was deleted.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, BackendError> {
+        let mut transaction = self.database.begin().await?;
+        let dropped: Option<i64> =
+            sqlx::query_scalar("SELECT generation FROM activity_index_dropped WHERE generation = ?")
+                .bind(self.generation)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(|e| self.error(e))?;
+        if dropped.is_some() {
+            let message = "this generation of the index was deleted; another one is live";
+            return Err(BackendError::plain(Trouble::Refused, self.database.address(), message));
+        }
+        Ok(transaction)
     }
 
     /// What is stored of the chunk's accounts.
@@ -160,36 +120,18 @@ impl SqliteIndex {
         Ok(())
     }
 }
-
-async fn open(database: &Database) -> Result<i64, BackendError> {
-    let mut transaction = database.begin().await?;
-    let error = |e| database.error(e);
-    sqlx::raw_sql(META).execute(&mut *transaction).await.map_err(error)?;
-    let (format, generation): (i64, i64) = sqlx::query_as("SELECT format, generation FROM activity_index")
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(error)?;
-    if format != FORMAT {
-        let message = format!(
-            "the index has format {format} and this version reads format {FORMAT}; name another file, or rebuild the index there"
-        );
-        return Err(BackendError::plain(Trouble::Refused, database.address(), message));
-    }
-    sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(error)?;
-    transaction.commit().await.map_err(error)?;
-    Ok(generation)
-}
-
 /// By how much each count changes.
 #[derive(Default)]
 struct CountChanges(HashMap<(String, AccountState), i64>);
 
 impl CountChanges {
-    fn moved(&mut self, before: Option<&AccountActivity>, after: &AccountActivity) {
+    fn moved(&mut self, before: Option<&AccountActivity>, after: Option<&AccountActivity>) {
         if let Some(before) = before {
             self.add(before, -1);
         }
-        self.add(after, 1);
+        if let Some(after) = after {
+            self.add(after, 1);
+        }
     }
 
     fn add(&mut self, account: &AccountActivity, by: i64) {
@@ -202,7 +144,7 @@ impl CountChanges {
 }
 
 #[async_trait]
-impl ActivityStore for SqliteIndex {
+impl ActivityStore for SqliteGeneration {
     /// In one transaction that holds the write lock from before it reads.
     async fn apply(&self, changes: &[AccountActivity]) -> Result<(), BackendError> {
         if changes.is_empty() {
@@ -210,7 +152,7 @@ impl ActivityStore for SqliteIndex {
         }
         let accounts = entry::by_key(changes);
         let accounts: Vec<&AccountActivity> = accounts.values().map(AsRef::as_ref).collect();
-        let mut transaction = self.database.begin().await?;
+        let mut transaction = self.begin().await?;
         let mut counts = CountChanges::default();
         for chunk in accounts.chunks(CHUNK) {
             let stored = self.read(&mut transaction, chunk).await?;
@@ -219,7 +161,7 @@ impl ActivityStore for SqliteIndex {
                 let before = stored.get(&said.cache_key);
                 let after = entry::joined(before, said);
                 if before != Some(&after) {
-                    counts.moved(before, &after);
+                    counts.moved(before, Some(&after));
                     changed.push(after);
                 }
             }
@@ -262,42 +204,113 @@ impl ActivityStore for SqliteIndex {
         Ok(counts)
     }
 
-    async fn checkpoint(&self, partition: u32) -> Result<Option<u64>, BackendError> {
-        let offset: Option<i64> = sqlx::query_scalar(
-            "SELECT next_offset FROM activity_index_checkpoints WHERE generation = ? AND partition = ?",
+    async fn checkpoint(&self, partition: u32) -> Result<Option<Checkpoint>, BackendError> {
+        let row: Option<(i64, Option<i64>)> = sqlx::query_as(
+            "SELECT next_offset, newest_event FROM activity_index_checkpoints WHERE generation = ? AND partition = ?",
         )
         .bind(self.generation)
         .bind(partition)
         .fetch_optional(self.database.readers())
         .await
         .map_err(|e| self.error(e))?;
-        offset.map(|offset| u64::try_from(offset).map_err(|_| self.corrupt("a checkpoint is below zero"))).transpose()
+        let Some((offset, micros)) = row else { return Ok(None) };
+        let next_offset = u64::try_from(offset).map_err(|_| self.corrupt("a checkpoint is below zero"))?;
+        let newest_event = micros.and_then(|micros| Timestamp::from_microsecond(micros).ok());
+        Ok(Some(Checkpoint { next_offset, newest_event }))
     }
 
-    async fn store_checkpoint(&self, partition: u32, next_offset: u64) -> Result<(), BackendError> {
-        let next_offset = i64::try_from(next_offset)
+    async fn store_checkpoint(&self, partition: u32, checkpoint: Checkpoint) -> Result<(), BackendError> {
+        let next_offset = i64::try_from(checkpoint.next_offset)
             .map_err(|e| BackendError::new(Trouble::Refused, self.database.address(), "no log has that offset", e))?;
+        let mut transaction = self.begin().await?;
         sqlx::query(
-            "INSERT INTO activity_index_checkpoints VALUES (?, ?, ?)
-             ON CONFLICT (generation, partition) DO UPDATE SET next_offset = MAX(next_offset, excluded.next_offset)",
+            "INSERT INTO activity_index_checkpoints (generation, partition, next_offset, newest_event)
+             VALUES (?, ?, ?, ?)
+             ON CONFLICT (generation, partition) DO UPDATE SET next_offset = excluded.next_offset,
+             newest_event = COALESCE(excluded.newest_event, newest_event) WHERE next_offset < excluded.next_offset",
         )
         .bind(self.generation)
         .bind(partition)
         .bind(next_offset)
-        .execute(self.database.writer())
+        .bind(checkpoint.newest_event.map(Timestamp::as_microsecond))
+        .execute(&mut *transaction)
         .await
         .map_err(|e| self.error(e))?;
+        transaction.commit().await.map_err(|e| self.error(e))
+    }
+}
+
+#[async_trait]
+impl IndexUpkeep for SqliteGeneration {
+    /// By cache key.
+    async fn scan(&self, after: Option<&ScanCursor>, count: usize) -> Result<ScanPage, BackendError> {
+        let count = count.max(1);
+        let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+            "SELECT record FROM activity_index_accounts WHERE generation = ? AND cache_key > ?
+             ORDER BY cache_key LIMIT ?",
+        )
+        .bind(self.generation)
+        .bind(after.map_or("", |after| after.0.as_str()))
+        .bind(i64::try_from(count).unwrap_or(i64::MAX))
+        .fetch_all(self.database.readers())
+        .await
+        .map_err(|e| self.error(e))?;
+        let accounts: Vec<AccountActivity> = rows.iter().map(|row| self.decode(row)).collect::<Result<_, _>>()?;
+        let last = accounts.last().filter(|_| accounts.len() == count);
+        let next = last.map(|account| ScanCursor(account.cache_key.to_string()));
+        Ok(ScanPage { accounts, next })
+    }
+
+    async fn replace(
+        &self,
+        expected: Option<&AccountActivity>,
+        with: Option<&AccountActivity>,
+    ) -> Result<bool, BackendError> {
+        let Some(account) = with.or(expected) else { return Ok(true) };
+        let mut transaction = self.begin().await?;
+        let stored = self.read(&mut transaction, &[account]).await?;
+        if stored.get(&account.cache_key) != expected {
+            return Ok(false);
+        }
+        let mut counts = CountChanges::default();
+        counts.moved(expected, with);
+        match with {
+            Some(with) => self.write(&mut transaction, std::slice::from_ref(with)).await?,
+            None => self.take_away(&mut transaction, &account.cache_key).await?,
+        }
+        self.count(&mut transaction, counts).await?;
+        transaction.commit().await.map_err(|e| self.error(e))?;
+        Ok(true)
+    }
+
+    async fn forget_checkpoint(&self, partition: u32) -> Result<(), BackendError> {
+        sqlx::query("DELETE FROM activity_index_checkpoints WHERE generation = ? AND partition = ?")
+            .bind(self.generation)
+            .bind(partition)
+            .execute(self.database.writer())
+            .await
+            .map_err(|e| self.error(e))?;
         Ok(())
     }
 }
 
-impl SqliteIndex {
+impl SqliteGeneration {
+    async fn take_away(&self, connection: &mut SqliteConnection, cache_key: &CacheKey) -> Result<(), BackendError> {
+        sqlx::query("DELETE FROM activity_index_accounts WHERE generation = ? AND cache_key = ?")
+            .bind(self.generation)
+            .bind(cache_key.as_str())
+            .execute(connection)
+            .await
+            .map_err(|e| self.error(e))?;
+        Ok(())
+    }
+
     fn corrupt(&self, message: &str) -> BackendError {
         BackendError::plain(Trouble::Corrupt, self.database.address(), message)
     }
 }
 
-impl Examine for SqliteIndex {
+impl Examine for SqliteGeneration {
     async fn examine(
         &self,
         request: &ListRequest,
@@ -369,13 +382,14 @@ mod tests {
 
     use super::*;
     use crate::account::Username;
-    use crate::index::Filter;
+    use crate::index::{Filter, SqliteIndex};
 
     #[tokio::test]
     async fn a_page_is_read_off_one_index_and_never_sorted() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/index.sqlite", folder.path().display()).parse().unwrap();
-        let index = SqliteIndex::open(Database::open(&url).await.unwrap()).await.unwrap();
+        let database = Database::open(&url).await.unwrap();
+        SqliteIndex::open(database.clone()).await.unwrap();
         let queries = [
             Query::ActiveSince(Timestamp::MIN),
             Query::IdleSince(Timestamp::MAX),
@@ -387,10 +401,8 @@ mod tests {
                 let filter = Filter { tenant, ..Filter::default() };
                 let request = ListRequest { query: query.clone(), filter, limit: 1, cursor: None };
                 let sql = range(1, &request, Some(&cursor)).unwrap().into_sql();
-                let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(&format!("EXPLAIN QUERY PLAN {sql}"))
-                    .fetch_all(index.database.readers())
-                    .await
-                    .unwrap();
+                let plan: Vec<(i64, i64, i64, String)> =
+                    sqlx::query_as(&format!("EXPLAIN QUERY PLAN {sql}")).fetch_all(database.readers()).await.unwrap();
                 assert!(plan.len() == 1 && plan[0].3.contains("SEARCH"), "{request:?}: {plan:?}");
             }
         }

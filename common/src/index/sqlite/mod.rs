@@ -1,0 +1,113 @@
+//! The index in an SQLite file.
+//!
+//! | table | rows |
+//! |---|---|
+//! | `activity_index` | one: the format, the live generation, when it was made |
+//! | `activity_index_generations` | one, once there was another generation: JSON of [`super::Generations`] |
+//! | `activity_index_accounts` | per generation and cache key the record; of listed accounts also what lists are ordered and narrowed by |
+//! | `activity_index_counts` | per generation, tenant (`''`: all accounts) and state the number of accounts |
+//! | `activity_index_checkpoints` | per generation and partition the next offset to read, and the newest event before it |
+//! | `activity_index_dropped` | the generations that were deleted: nothing is written to them any more |
+
+mod generation;
+mod generations;
+
+use sqlx::SqliteConnection;
+
+use self::generation::SqliteGeneration;
+use self::generations::SqliteGenerations;
+use super::live::LiveIndex;
+use crate::backend::{BackendError, Trouble};
+use crate::sqlite::Database;
+
+const FORMAT: i64 = 1;
+
+const META: &str = "
+    CREATE TABLE IF NOT EXISTS activity_index (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+        format INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        created_at TEXT NOT NULL
+    );
+    INSERT OR IGNORE INTO activity_index VALUES (1, 1, 1, strftime('%Y-%m-%dT%H:%M:%fZ'));";
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS activity_index_accounts (
+        generation INTEGER NOT NULL,
+        cache_key TEXT NOT NULL,
+        record BLOB NOT NULL,
+        last_activity INTEGER,
+        tenant_id TEXT,
+        username TEXT,
+        PRIMARY KEY (generation, cache_key)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS activity_index_by_activity
+        ON activity_index_accounts (generation, last_activity, cache_key) WHERE last_activity IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS activity_index_by_tenant
+        ON activity_index_accounts (generation, tenant_id, last_activity, cache_key) WHERE last_activity IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS activity_index_by_username
+        ON activity_index_accounts (generation, username, last_activity, cache_key)
+        WHERE last_activity IS NOT NULL AND username IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS activity_index_counts (
+        generation INTEGER NOT NULL,
+        tenant_id TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        accounts INTEGER NOT NULL,
+        PRIMARY KEY (generation, tenant_id, state)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS activity_index_checkpoints (
+        generation INTEGER NOT NULL,
+        partition INTEGER NOT NULL,
+        next_offset INTEGER NOT NULL,
+        newest_event INTEGER,
+        PRIMARY KEY (generation, partition)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS activity_index_generations (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+        generations TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS activity_index_dropped (generation INTEGER PRIMARY KEY);";
+
+/// The activity index in an SQLite file.
+pub type SqliteIndex = LiveIndex<SqliteGenerations>;
+
+impl SqliteIndex {
+    /// Opens the index of `database`, making its tables where there are none.
+    ///
+    /// # Errors
+    /// [`BackendError`]: [`Trouble::Refused`] where a version with another format made the index.
+    pub async fn open(database: Database) -> Result<Self, BackendError> {
+        let live = open(&database).await?;
+        Ok(Self::new(SqliteGenerations::new(database), generations::number(live)))
+    }
+}
+
+async fn open(database: &Database) -> Result<i64, BackendError> {
+    let mut transaction = database.begin().await?;
+    let error = |e| database.error(e);
+    sqlx::raw_sql(META).execute(&mut *transaction).await.map_err(error)?;
+    let (format, generation): (i64, i64) = sqlx::query_as("SELECT format, generation FROM activity_index")
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(error)?;
+    if format != FORMAT {
+        let message = format!(
+            "the index has format {format} and this version reads format {FORMAT}; name another file, or rebuild the index there"
+        );
+        return Err(BackendError::plain(Trouble::Refused, database.address(), message));
+    }
+    sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(error)?;
+    add_newest_event(&mut transaction).await.map_err(error)?;
+    transaction.commit().await.map_err(error)?;
+    Ok(generation)
+}
+
+/// The files of earlier versions do not have it.
+async fn add_newest_event(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let is_there = "SELECT count(*) FROM pragma_table_info('activity_index_checkpoints') WHERE name = 'newest_event'";
+    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(&mut *connection).await? == 0 {
+        let add = "ALTER TABLE activity_index_checkpoints ADD COLUMN newest_event INTEGER";
+        sqlx::query(add).execute(connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The fold of a growing stretch of the log, for some of the accounts.
+
+use std::collections::HashMap;
+
+use common::account::CacheKey;
+use common::index::AccountActivity;
+use common::log::{ActivityLog, LogError, Position};
+use common::retry::RetryDelays;
+use jiff::Timestamp;
+
+use crate::progress::Meter;
+use crate::projector::Batch;
+use crate::span::Span;
+
+pub(super) struct FoldOf<'a> {
+    log: &'a dyn ActivityLog,
+    retry: RetryDelays,
+    pub(super) accounts: HashMap<CacheKey, AccountActivity>,
+    /// When there are more accounts than this, it gives up.
+    pub(super) most_accounts: usize,
+    read: HashMap<u32, u64>,
+}
+
+impl<'a> FoldOf<'a> {
+    /// Nothing is read yet.
+    pub(super) fn new(log: &'a dyn ActivityLog, retry: RetryDelays) -> Self {
+        Self { log, retry, accounts: HashMap::new(), most_accounts: usize::MAX, read: HashMap::new() }
+    }
+
+    /// What was read before these offsets counts as read.
+    pub(super) fn begin_at(&mut self, offsets: &[(u32, u64)]) {
+        self.read.extend(offsets.iter().copied());
+    }
+
+    /// Reads on to these offsets. Says whether it did not give up.
+    pub(super) async fn read_to(
+        &mut self,
+        ends: &[(u32, u64)],
+        meter: &mut Meter<'_>,
+        is_asked_for: impl Fn(&CacheKey) -> bool,
+    ) -> Result<bool, LogError> {
+        for &(partition, end) in ends {
+            let from = self.read.insert(partition, end);
+            let position = from.map_or(Position::First, Position::Offset);
+            if end <= from.unwrap_or_default() {
+                continue;
+            }
+            let mut span = Span::new(self.log, partition, position, end, self.retry);
+            while let Some(messages) = span.next().await? {
+                let batch = Batch::of(&messages, Timestamp::now());
+                self.join(batch.changes.into_iter().filter(|said| is_asked_for(&said.cache_key)));
+                meter.add(messages.len() as u64, batch.done.events);
+                if self.accounts.len() > self.most_accounts {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn join(&mut self, changes: impl Iterator<Item = AccountActivity>) {
+        for said in changes {
+            match self.accounts.get_mut(&said.cache_key) {
+                Some(known) => known.merge(&said),
+                None => {
+                    self.accounts.insert(said.cache_key.clone(), said);
+                }
+            }
+        }
+    }
+}

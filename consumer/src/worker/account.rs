@@ -1,0 +1,127 @@
+//! One account: whether it is to be tried, its token, and the event about what became of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::backends::TokenCache;
+use common::event::{AccountDetails, AccountHint, Activity, EventDraft, Recovery};
+use common::identity::{AccessToken, AcquireError, Acquired, IdentityClient, TokenAcquirer, TokenSource};
+use common::index::AccountActivity;
+
+use super::plan::Plan;
+use super::report::{AccountOutcome, Skipped};
+use super::settings::WorkerSettings;
+use super::writer::HydrationWriter;
+
+/// Hydrates accounts, one at a call.
+#[derive(Debug)]
+pub(super) struct Hydrator {
+    pub(super) client: IdentityClient,
+    pub(super) cache: TokenCache,
+    pub(super) settings: WorkerSettings,
+}
+
+/// What became of one account.
+pub(super) struct Hydration {
+    pub(super) outcome: AccountOutcome,
+    /// There is one where the outcome is good so far.
+    pub(super) token: Option<AccessToken>,
+    /// Whether a refresh was written back, with its event.
+    pub(super) is_hydrated: bool,
+    /// Whether an event that is due could not be kept.
+    pub(super) is_untold: bool,
+}
+
+impl Hydration {
+    pub(super) fn without_token(outcome: AccountOutcome) -> Self {
+        Self { outcome, token: None, is_hydrated: false, is_untold: false }
+    }
+}
+
+impl Hydrator {
+    /// Has a token for the account.
+    ///
+    /// # Cancel safety
+    /// A refresh that was begun ends by itself and is written back, with its event.
+    pub(super) async fn hydrate(&self, account: &AccountActivity) -> Hydration {
+        let details = match self.details_to_try(account) {
+            Ok(details) => details,
+            Err(skipped) => return Hydration::without_token(AccountOutcome::Skipped(skipped)),
+        };
+        let writer = Arc::new(self.writer(details));
+        match self.acquire(account, details, &writer).await {
+            Ok(acquired) => {
+                let is_hydrated =
+                    acquired.source == TokenSource::Refreshed || writer.has_written.load(Ordering::SeqCst);
+                let outcome = if is_hydrated { AccountOutcome::Hydrated } else { AccountOutcome::StillValid };
+                Hydration { outcome, token: Some(acquired.token), is_hydrated, is_untold: false }
+            }
+            Err(error) => self.failed(account, details, &error).await,
+        }
+    }
+
+    fn details_to_try<'a>(&self, account: &'a AccountActivity) -> Result<&'a AccountDetails, Skipped> {
+        if !account.is_listed() {
+            return Err(Skipped::Removed);
+        }
+        let details = &account.details.as_ref().ok_or(Skipped::Unknown)?.value;
+        if !details.client_id.as_str().eq_ignore_ascii_case(self.client.client_id().as_str()) {
+            return Err(Skipped::OtherClient);
+        }
+        let failure = account.failure_in_force().map(|register| &register.value);
+        match failure.map(|failure| (failure.reason.recovery(), failure.retry_after)) {
+            Some((Recovery::UserActivity, _)) if !self.settings.tries_parked => Err(Skipped::Parked),
+            Some((Recovery::Retry, Some(after))) if after > self.client.clock().unix_seconds() => {
+                Err(Skipped::BackingOff)
+            }
+            _ => Ok(details),
+        }
+    }
+
+    fn writer(&self, details: &AccountDetails) -> HydrationWriter {
+        HydrationWriter {
+            store: Arc::clone(&self.cache.store),
+            source: self.settings.source.clone(),
+            clock: self.client.clock().clone(),
+            known: details.clone(),
+            has_written: AtomicBool::new(false),
+        }
+    }
+
+    /// The acquirer is this account's own: its writer knows the account, and nothing goes on behind the outcome.
+    async fn acquire(
+        &self,
+        account: &AccountActivity,
+        details: &AccountDetails,
+        writer: &Arc<HydrationWriter>,
+    ) -> Result<Acquired, AcquireError> {
+        let plan = Plan { client: &self.client, settings: &self.settings, key: &account.cache_key, details };
+        let request = plan.request(self.cache.store.as_ref()).await?;
+        let acquirer = TokenAcquirer::new(
+            self.client.clone(),
+            Arc::clone(&self.cache.store),
+            Arc::clone(writer) as _,
+            Some(Arc::clone(&self.cache.refresh_lock)),
+        );
+        let acquired = acquirer.acquire_token_silent(&request).await;
+        acquirer.drain().await;
+        acquired
+    }
+
+    async fn failed(&self, account: &AccountActivity, details: &AccountDetails, error: &AcquireError) -> Hydration {
+        let reason = error.reason();
+        tracing::info!(
+            cache_key = %account.cache_key,
+            reason = reason.as_str(),
+            error = error as &dyn std::error::Error,
+            "no token for an account"
+        );
+        let failure = Activity::AcquisitionFailed(error.failure(AccountHint::from(details)));
+        let event = EventDraft::new(self.settings.source.clone(), account.cache_key.clone(), failure);
+        let told = self.cache.outbox.append(&event).await;
+        if let Err(error) = &told {
+            tracing::warn!(%error, cache_key = %account.cache_key, "the log will not know of a failure");
+        }
+        Hydration { is_untold: told.is_err(), ..Hydration::without_token(AccountOutcome::NoToken(reason)) }
+    }
+}

@@ -1,0 +1,7 @@
+//! The worker: hydrates accounts of the index from their blobs, tells the log, and harms nobody.
+
+mod hydrate;
+mod jobs;
+mod msal_python;
+mod rig;
+mod tampered;

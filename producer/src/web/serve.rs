@@ -1,0 +1,74 @@
+//! Serving HTTP within bounds: connections, the time a request's headers may take, and the end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::settings::WebSettings;
+
+/// How long to wait when no connection can be taken: the process is out of file descriptors, for one.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The most that a request's line and headers may hold.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+/// Serves until `shutdown`; then takes no more connections and ends those it has after the request under way.
+pub(super) async fn serve(listener: TcpListener, router: Router, settings: &WebSettings, shutdown: CancellationToken) {
+    let open = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(settings.connections));
+    loop {
+        let next = tokio::select! {
+            () = shutdown.cancelled() => break,
+            next = accept(&listener, &places) => next,
+        };
+        match next {
+            Ok((stream, place)) => spawn(stream, place, router.clone(), settings.header_time, &open),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not taken");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    if timeout(settings.shutdown_grace, open.shutdown()).await.is_err() {
+        tracing::warn!("not every request ended within the grace period");
+    }
+}
+
+/// The next connection, when there is a place for it; until then it waits with the kernel.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+fn spawn(
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    router: Router,
+    header_time: Duration,
+    open: &GracefulShutdown,
+) {
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_time)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = open.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended early");
+        }
+        drop(place);
+    });
+}

@@ -1,0 +1,8 @@
+//! The web app against the development identity provider, over HTTP, as browsers and attackers see it.
+
+mod account;
+mod answers;
+mod sessions;
+mod sign_in;
+mod sign_out;
+mod site;
