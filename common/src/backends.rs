@@ -13,7 +13,7 @@ use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
 use crate::token_cache::encryption::{EncryptedTokenCache, Rewrap, RewrapOptions};
 use crate::token_cache::{
-    Outbox, OutboxErasure, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache,
+    L1TokenCache, Outbox, OutboxErasure, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache,
     SqliteTokenCacheOptions, TokenCacheScan, TokenCacheStore,
 };
 
@@ -66,7 +66,7 @@ pub enum OpenError {
 }
 
 impl TokenCache {
-    /// All ports of one cache.
+    /// All of them on one backend.
     pub fn of<T: TokenCacheStore + Outbox + OutboxErasure + RefreshLock + TokenCacheScan + Clone + 'static>(
         cache: T,
     ) -> Self {
@@ -151,13 +151,16 @@ impl Backends {
         RedisIndex::open(self.redis(url)?, &self.settings.index_prefix).await
     }
 
-    /// The token cache with its outbox; encrypted where keys are set.
+    /// The token cache with its outbox; kept in memory and encrypted where that is set.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn token_cache(&self) -> Result<TokenCache, OpenError> {
         let cipher = self.settings.cache_cipher()?;
         let mut cache = self.stored_token_cache().await?;
+        if let Some(options) = self.settings.cache_l1() {
+            cache.store = Arc::new(L1TokenCache::new(cache.store, options));
+        }
         if let Some(cipher) = cipher {
             let address = self.settings.cache_url()?.to_string();
             cache.store = Arc::new(EncryptedTokenCache::new(cache.store, cipher, address));

@@ -34,7 +34,7 @@ pub fn exit_code(result: Result<Outcome, &(dyn Error + 'static)>) -> ExitCode {
 }
 
 /// An error with its causes, in one line.
-pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
+pub fn one_line(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
         let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");

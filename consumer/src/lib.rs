@@ -1,6 +1,7 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
 pub mod dead_letters;
+pub mod doctor;
 pub mod erase;
 pub mod gap;
 pub mod health;
@@ -9,6 +10,8 @@ pub mod progress;
 pub mod projector;
 pub mod rebuild;
 pub mod replay;
+pub mod rewrap;
+pub mod seed;
 mod span;
 pub mod verify;
 pub mod worker;

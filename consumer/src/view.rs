@@ -2,7 +2,7 @@
 
 use common::account::{CacheKey, ClientId, Environment, HomeAccountId, ObjectId, TenantId, Username};
 use common::event::{ErrorCode, FailureReason, Properties};
-use common::index::{AccountActivity, AccountState};
+use common::index::{AccountActivity, AccountState, Seed};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -20,7 +20,10 @@ pub(crate) struct AccountView<'a> {
     refresh_token_expires_on: Option<i64>,
     has_refresh_token: Option<bool>,
     properties: Option<&'a Properties>,
+    /// `None` where it is not known.
     last_activity: Option<Timestamp>,
+    /// Whether something is from the token cache itself, because the log no longer says it.
+    is_seeded: bool,
     last_hydration: Option<Timestamp>,
     state: AccountState,
     failure: Option<FailureView<'a>>,
@@ -52,7 +55,8 @@ impl<'a> AccountView<'a> {
             refresh_token_expires_on: details.and_then(|d| d.refresh_token_expires_on),
             has_refresh_token: details.map(|d| d.has_refresh_token),
             properties: details.map(|d| &d.properties),
-            last_activity: account.last_activity,
+            last_activity: account.last_activity.filter(|_| !Seed::is_all_there_is_of_activity(account)),
+            is_seeded: Seed::is_in(account),
             last_hydration: account.last_hydration,
             state: account.state(),
             failure: FailureView::in_force(account),
@@ -87,6 +91,7 @@ impl<'a> AccountView<'a> {
             ("username", shown(self.username)),
             ("state", self.state_in_words()),
             ("last activity", shown(self.last_activity)),
+            ("seeded", if self.is_seeded { "yes" } else { "no" }.to_owned()),
             ("last hydration", shown(self.last_hydration)),
             ("removed at", shown(self.removed_at)),
             ("access token expires", unix_seconds(self.access_token_expires_on)),

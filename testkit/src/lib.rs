@@ -7,6 +7,7 @@
 //! | [`servers`] | the shared RabbitMQ and Redis (a vhost, a key prefix per test) and private ones that may be killed |
 //! | [`certificates`] | a private certificate authority |
 //! | [`fault_proxy`] | a TCP proxy that delays, stalls, resets, cuts |
+//! | [`node`] | a certified OpenID provider and a headless browser, by Node.js |
 //! | [`poison`] | messages of every kind that has to be refused |
 //! | [`python`] | the interpreter with MSAL for Python, and users signed in by it |
 //! | [`wait_until`], [`wait_for`] | waiting for a condition with a bound, instead of sleeping |
@@ -20,6 +21,7 @@ pub mod conformance;
 mod environment;
 pub mod fault_proxy;
 pub mod identity_provider;
+pub mod node;
 pub mod poison;
 pub mod python;
 pub mod servers;

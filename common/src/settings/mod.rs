@@ -7,6 +7,7 @@ mod identity_provider;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,8 +19,8 @@ use crate::account::ClientId;
 use crate::backend::{InvalidServerUrl, ServerUrl, TlsFiles};
 use crate::event::{KeyTooShort, UsernameKey, UsernamePolicy};
 use crate::identity::CertificateError;
-use crate::token_cache::Layout;
 use crate::token_cache::encryption::{BlobCipher, EnvelopeScope, KeyFileError, KeyRing};
+use crate::token_cache::{L1Options, Layout, WhenDown};
 
 /// The file everything lives in where no URL is given.
 pub const DEFAULT_URL: &str = "sqlite://token-activity.sqlite";
@@ -56,6 +57,15 @@ pub struct Connections {
     /// The application (client) id that encrypted blobs are bound to, the same in every program of this cache
     #[arg(long, env = "TOKEN_CACHE_ENCRYPTION_CLIENT_ID", value_name = "ID", global = true)]
     cache_encryption_client_id: Option<ClientId>,
+    /// How long a web app keeps blobs in memory after it last asked for them; 0s keeps none. Not for workers
+    #[arg(long, env = "TOKEN_CACHE_L1_TTL", default_value = "0s", value_parser = span, value_name = "DURATION", global = true)]
+    cache_l1_ttl: Duration,
+    /// How many bytes of blobs are kept in memory
+    #[arg(long, env = "TOKEN_CACHE_L1_BYTES", default_value_t = 64 << 20, value_name = "BYTES", global = true)]
+    cache_l1_bytes: u64,
+    /// What a read of a blob that is kept in memory gives while the token cache does not answer
+    #[arg(long, env = "TOKEN_CACHE_L1_WHEN_DOWN", default_value = "fail", global = true)]
+    cache_l1_when_down: WhenDown,
     /// PEM file of a private CA for amqps:// and rediss://
     #[arg(long, env = "TLS_CA_FILE", value_name = "FILE", global = true)]
     tls_ca_file: Option<PathBuf>,
@@ -179,6 +189,12 @@ impl Connections {
         let keys = KeyRing::from_files(&self.cache_encryption_keys).map_err(SettingsError::EncryptionKeys)?;
         let scope = EnvelopeScope { instance_name: self.cache_instance_name.clone(), client_id };
         Ok(Some(BlobCipher::new(keys, scope)))
+    }
+
+    /// What is kept of blobs in memory; `None` where nothing is.
+    pub fn cache_l1(&self) -> Option<L1Options> {
+        let (ttl, max_bytes, when_down) = (self.cache_l1_ttl, self.cache_l1_bytes, self.cache_l1_when_down);
+        (!ttl.is_zero()).then_some(L1Options { ttl, max_bytes, when_down })
     }
 
     /// The same settings, with every port that is not given in the one file at `url`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::digest::BlobDigest;
 use crate::account::CacheKey;
 use crate::backend::BackendError;
 use crate::event::{ActivityEvent, EventDraft};
@@ -18,6 +19,18 @@ pub trait TokenCacheStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`BackendError`]. That the store is down is never `Ok(None)`.
     async fn read(&self, key: &CacheKey) -> Result<Option<Vec<u8>>, BackendError>;
+
+    /// As [`read`](Self::read), but a blob that still has the digest `known` need not travel.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    async fn reread(&self, key: &CacheKey, known: &BlobDigest) -> Result<Reread, BackendError> {
+        Ok(match self.read(key).await? {
+            None => Reread::Absent,
+            Some(blob) if BlobDigest::of(&blob) == *known => Reread::Unchanged,
+            Some(blob) => Reread::Changed(blob),
+        })
+    }
 
     /// Writes the blob and appends the event to the outbox, both or neither.
     ///
@@ -34,6 +47,17 @@ pub trait TokenCacheStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`BackendError`].
     async fn remove(&self, key: &CacheKey, event: Option<&EventDraft>) -> Result<bool, BackendError>;
+}
+
+/// What is stored, seen from somebody who has a copy.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Reread {
+    /// The copy's bytes.
+    Unchanged,
+    /// These bytes. They hold secrets: they are never printed.
+    Changed(Vec<u8>),
+    /// Nothing.
+    Absent,
 }
 
 /// One write of a blob.

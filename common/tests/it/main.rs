@@ -6,4 +6,4 @@ mod event;
 mod identity;
 mod index;
 mod log;
-mod token_cache;
+pub(crate) mod token_cache;

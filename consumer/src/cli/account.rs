@@ -1,4 +1,4 @@
-//! `consumer account`: one account of the index.
+//! `consumer account`: one account of the index, and its doctor.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -30,6 +30,8 @@ enum What {
     },
     /// Take an account out of everything, with a receipt of what was found where
     Erase(Erase),
+    /// Why a token can or cannot be had for an account, and what to do about it
+    Doctor(Box<super::doctor::Doctor>),
 }
 
 impl Account {
@@ -37,6 +39,7 @@ impl Account {
         match self.what {
             What::Show { cache_key, json } => show(backends, &cache_key, json).await,
             What::Erase(command) => command.run(backends, usernames).await,
+            What::Doctor(doctor) => doctor.run(backends, usernames).await,
         }
     }
 }

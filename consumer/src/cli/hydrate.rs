@@ -194,8 +194,10 @@ fn print(report: &RunReport) {
     output::table(&["OUTCOME", "ACCOUNTS"], rows);
     if !report.examples.is_empty() {
         output::line("");
-        let rows = report.examples.iter().map(|failed| vec![failed.cache_key.to_string(), in_words(failed.outcome)]);
-        output::table(&["FAILED, SUCH AS", "OUTCOME"], rows);
+        let rows = report.examples.iter().map(|failed| {
+            vec![failed.cache_key.to_string(), in_words(failed.outcome), failed.detail.clone().unwrap_or_default()]
+        });
+        output::table(&["FAILED, SUCH AS", "OUTCOME", "WHY"], rows);
     }
     if report.is_cut_short {
         output::line("stopped before the end; what was begun is done");

@@ -1,16 +1,18 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
-
 mod bar;
 mod dead;
+mod doctor;
 mod erase;
 mod hydrate;
+mod keys;
 mod pick;
 mod project;
 mod query;
 mod rebuild;
 mod replay;
+mod seed;
 mod topology;
 mod verify;
 
@@ -42,16 +44,20 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Apply part of the log to the live index again
     Replay(replay::Replay),
+    /// Fill the index up from the token caches, and go on after a gap of the log
+    Seed(seed::Seed),
     /// Hold the index against the log, and put right what differs
     Verify(verify::Verify),
     /// List accounts of the index
     Query(query::Query),
     /// Look at one account, or find out why it has no token
     Account(account::Account),
-    /// Look at events that could not be applied, send them again, or drop them
-    Dead(dead::Dead),
+    /// The keys that blobs are encrypted under
+    Keys(keys::Keys),
     /// Acquire tokens for accounts whose users are away, and keep their caches alive
     Hydrate(Box<hydrate::Hydrate>),
+    /// Look at events that could not be applied, send them again, or drop them
+    Dead(dead::Dead),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -62,15 +68,19 @@ impl Cli {
         let backends = Backends::new(self.connections);
         match self.command {
             Command::Project(command) => command.run(&backends, program::shutdown_on_signals()?).await,
-            Command::Rebuild(command) => command.run(&backends, program::shutdown_on_signals()?).await,
+            Command::Rebuild(command) => {
+                command.run(&backends, self.usernames.policy()?, program::shutdown_on_signals()?).await
+            }
+            Command::Seed(command) => command.run(&backends, self.usernames.policy()?).await,
             Command::Replay(command) => command.run(&backends).await,
             Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Account(command) => command.run(&backends, &self.usernames.policy()?).await,
-            Command::Dead(command) => command.run(&backends).await,
+            Command::Keys(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Hydrate(command) => {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
             }
+            Command::Dead(command) => command.run(&backends).await,
             Command::Topology(command) => command.run(&backends).await,
         }
     }

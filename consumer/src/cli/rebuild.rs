@@ -3,6 +3,7 @@
 use clap::Args;
 use common::account::CacheKey;
 use common::backends::Backends;
+use common::event::UsernamePolicy;
 use common::index::{Building, Generations, IndexGenerations};
 use common::output;
 use common::program::Outcome;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::bar::Bar;
+use super::seed::seeding;
 
 /// Make the index anew from the log, beside the live one, and swap it in; goes on with one that was interrupted
 #[derive(Args)]
@@ -24,6 +26,9 @@ pub(super) struct Rebuild {
     /// How many accounts of the old and the new index are compared before the swap
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     compare: u64,
+    /// Fill the new index up from the token caches before the swap, so that accounts older than the log stay known
+    #[arg(long)]
+    seed: bool,
     /// A JSON line each second, and one at the end, instead of a bar
     #[arg(long)]
     json: bool,
@@ -50,7 +55,12 @@ struct Instead {
 }
 
 impl Rebuild {
-    pub(super) async fn run(self, backends: &Backends, shutdown: CancellationToken) -> anyhow::Result<Outcome> {
+    pub(super) async fn run(
+        self,
+        backends: &Backends,
+        usernames: UsernamePolicy,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Outcome> {
         let generations = backends.index_generations().await?;
         if self.instead.status {
             return show(&*generations, self.json).await;
@@ -68,7 +78,10 @@ impl Rebuild {
             compare: self.compare,
             ..RebuildSettings::default()
         };
-        let rebuild = Rebuilding::new(log, generations.clone(), settings);
+        let mut rebuild = Rebuilding::new(log, generations.clone(), settings);
+        if self.seed {
+            rebuild = rebuild.with_seeding(seeding(backends, usernames).await?);
+        }
         if self.instead.cancel {
             rebuild.cancel().await?;
         } else if self.instead.rollback {

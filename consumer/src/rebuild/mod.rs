@@ -1,7 +1,7 @@
 //! The rebuild: makes a new generation of the index from the log beside the live one, and puts it in its place.
 //!
 //! ```text
-//! begin ──▶ fold the log, in chunks ──▶ follow the log ──▶ compare ──▶ swap ──▶ follow a little longer ──▶ delete
+//! begin ─▶ fold the log, in chunks ─▶ follow the log (─▶ seed) ─▶ compare ─▶ swap ─▶ follow a little longer ─▶ delete
 //! ```
 //!
 //! - The new generation is built from the log alone, so it gets live events as the live one does: by reading on.
@@ -35,10 +35,13 @@ use crate::gap::{GapError, LogGap};
 use crate::insist::insist;
 use crate::progress::{Meter, Reporter};
 use crate::projector::{Projector, ProjectorError, ProjectorSettings};
+use crate::seed::Seeding;
 use crate::span::ends;
 
 /// How often it looks whether it has caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often it looks for a moment to swap in.
+const MOST_LOOKS: usize = 100;
 
 /// How a rebuild works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +148,7 @@ pub struct Rebuild {
     log: Arc<dyn ActivityLog>,
     generations: Arc<dyn IndexGenerations>,
     settings: RebuildSettings,
+    seeding: Option<Seeding>,
     /// Who this is among the builders.
     builder: String,
 }
@@ -159,7 +163,14 @@ impl Rebuild {
     /// A rebuild that does nothing yet.
     pub fn new(log: Arc<dyn ActivityLog>, generations: Arc<dyn IndexGenerations>, settings: RebuildSettings) -> Self {
         let builder = format!("process {} {}", std::process::id(), Uuid::now_v7());
-        Self { log, generations, settings, builder }
+        Self { log, generations, settings, seeding: None, builder }
+    }
+
+    /// Fills the new generation up from the token caches before it is compared and swapped: accounts whose events are
+    /// older than the log stay known.
+    #[must_use]
+    pub fn with_seeding(self, seeding: Seeding) -> Self {
+        Self { seeding: Some(seeding), ..self }
     }
 
     /// Builds a generation, or goes on with one whose builder died, and makes it the live one. The live one before is
@@ -363,6 +374,9 @@ impl Rebuild {
     ) -> Result<(u32, Comparison, f64), RebuildError> {
         meter.begin("catching up", None);
         self.caught_up(generation).await?;
+        if let Some(seeding) = &self.seeding {
+            seeding.seed(generation, meter).await?;
+        }
         meter.begin("comparing", None);
         let retry = self.settings.retry;
         let live = insist(retry, async || self.generations.generations().await).await?.live;
@@ -371,6 +385,7 @@ impl Rebuild {
         let comparison = insist(retry, compare).await?;
         meter.begin("swapping", None);
         self.caught_up(generation).await?;
+        self.not_behind(generation, &*before).await?;
         let swap = async || self.change(|from| self.is_mine(from).then(|| from.swapped())).await;
         // A swap that was answered by a lost connection may have happened.
         let swapped = match insist(retry, swap).await? {
@@ -393,6 +408,29 @@ impl Rebuild {
             while end > 0 && !self.has_reached(generation, partition, end).await? {
                 sleep(LOOK_EVERY).await;
             }
+        }
+        Ok(())
+    }
+
+    /// Returns in a moment in which the generation is nowhere behind the live one, so that no checkpoint steps back at
+    /// the swap; or, under traffic that leaves no such moment, a little later. Either is right.
+    async fn not_behind(&self, generation: &dyn IndexUpkeep, live: &dyn IndexUpkeep) -> Result<(), RebuildError> {
+        let retry = self.settings.retry;
+        let offset = async |store: &dyn IndexUpkeep, partition| {
+            let checkpoint = insist(retry, async || store.checkpoint(partition).await).await?;
+            Ok::<_, BackendError>(checkpoint.map(|checkpoint| checkpoint.next_offset))
+        };
+        let partitions = insist(retry, async || self.log.partitions().await).await?;
+        for _ in 0..MOST_LOOKS {
+            let mut is_behind = false;
+            for partition in 0..partitions {
+                let reached = offset(live, partition).await?;
+                is_behind |= offset(generation, partition).await? < reached;
+            }
+            if !is_behind {
+                break;
+            }
+            sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
@@ -442,6 +480,7 @@ impl DeadLetters for ParkedBefore {
     }
 }
 
+/// A round without letters.
 #[async_trait]
 impl LetterRound for ParkedBefore {
     async fn next(&mut self) -> Result<Option<(LetterTicket, ParkedLetter)>, DeadLetterError> {

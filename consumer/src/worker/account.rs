@@ -7,6 +7,7 @@ use common::backends::TokenCache;
 use common::event::{AccountDetails, AccountHint, Activity, EventDraft, Recovery};
 use common::identity::{AccessToken, AcquireError, Acquired, IdentityClient, TokenAcquirer, TokenSource};
 use common::index::AccountActivity;
+use common::program::one_line;
 
 use super::plan::Plan;
 use super::report::{AccountOutcome, Skipped};
@@ -30,11 +31,13 @@ pub(super) struct Hydration {
     pub(super) is_hydrated: bool,
     /// Whether an event that is due could not be kept.
     pub(super) is_untold: bool,
+    /// Why there is no token, in a sentence.
+    pub(super) detail: Option<String>,
 }
 
 impl Hydration {
     pub(super) fn without_token(outcome: AccountOutcome) -> Self {
-        Self { outcome, token: None, is_hydrated: false, is_untold: false }
+        Self { outcome, token: None, is_hydrated: false, is_untold: false, detail: None }
     }
 }
 
@@ -54,7 +57,7 @@ impl Hydrator {
                 let is_hydrated =
                     acquired.source == TokenSource::Refreshed || writer.has_written.load(Ordering::SeqCst);
                 let outcome = if is_hydrated { AccountOutcome::Hydrated } else { AccountOutcome::StillValid };
-                Hydration { outcome, token: Some(acquired.token), is_hydrated, is_untold: false }
+                Hydration { token: Some(acquired.token), is_hydrated, ..Hydration::without_token(outcome) }
             }
             Err(error) => self.failed(account, details, &error).await,
         }
@@ -122,6 +125,7 @@ impl Hydrator {
         if let Err(error) = &told {
             tracing::warn!(%error, cache_key = %account.cache_key, "the log will not know of a failure");
         }
-        Hydration { is_untold: told.is_err(), ..Hydration::without_token(AccountOutcome::NoToken(reason)) }
+        let (is_untold, detail) = (told.is_err(), Some(one_line(error)));
+        Hydration { is_untold, detail, ..Hydration::without_token(AccountOutcome::NoToken(reason)) }
     }
 }

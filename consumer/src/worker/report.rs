@@ -6,6 +6,8 @@ use common::account::CacheKey;
 use common::event::FailureReason;
 use serde::Serialize;
 
+use super::account::Hydration;
+
 /// How many accounts without a good end a report names.
 const MOST_EXAMPLES: usize = 20;
 
@@ -108,6 +110,8 @@ pub struct Example {
     pub cache_key: CacheKey,
     /// What became of it.
     pub outcome: &'static str,
+    /// Why there is no token, in a sentence.
+    pub detail: Option<String>,
 }
 
 impl RunReport {
@@ -116,7 +120,8 @@ impl RunReport {
         self.outcomes.get(outcome.as_str()).copied().unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, cache_key: &CacheKey, outcome: AccountOutcome, is_hydrated: bool, is_untold: bool) {
+    pub(super) fn add(&mut self, cache_key: CacheKey, hydration: Hydration) {
+        let Hydration { outcome, is_hydrated, is_untold, detail, .. } = hydration;
         self.accounts += 1;
         self.hydrated += u64::from(is_hydrated);
         self.untold += u64::from(is_untold);
@@ -126,7 +131,7 @@ impl RunReport {
         }
         self.failed += 1;
         if self.examples.len() < MOST_EXAMPLES {
-            self.examples.push(Example { cache_key: cache_key.clone(), outcome: outcome.as_str() });
+            self.examples.push(Example { cache_key, outcome: outcome.as_str(), detail });
         }
     }
 }

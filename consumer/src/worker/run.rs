@@ -81,8 +81,7 @@ where
     async fn join(&self, tasks: &mut JoinSet<Ended>) {
         // A task neither panics nor is aborted while the run is there to join it.
         if let Some(Ok(Ended { key, hydration })) = tasks.join_next().await {
-            let Hydration { outcome, is_hydrated, is_untold, .. } = hydration;
-            self.progress.send_modify(|report| report.add(&key, outcome, is_hydrated, is_untold));
+            self.progress.send_modify(|report| report.add(key, hydration));
         }
     }
 }

@@ -128,10 +128,14 @@ impl Rig {
         self.append_raw(partition, SINGLE_CONTENT_TYPE, body.as_bytes()).await;
     }
 
+    pub(crate) fn database(&self) -> Database {
+        let Raw::File { database, .. } = &self.raw else { panic!("only the embedded log is a file") };
+        database.clone()
+    }
+
     /// The file that the embedded log and index are in.
     pub(crate) fn url(&self) -> String {
-        let Raw::File { database, .. } = &self.raw else { panic!("only the embedded log is a file") };
-        database.address().to_owned()
+        self.database().address().to_owned()
     }
 
     /// Forgets the embedded log's messages.

@@ -1,24 +1,20 @@
 //! A fleet of workers and a web app, all refreshing the same users at once under one-time-use refresh tokens.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use common::account::CacheKey;
-use common::backend::BackendError;
 use common::backends::Backends;
 use common::identity::{
-    CacheWriter, Credential, IdentityClient, ProviderSettings, SilentOptions, SilentRequest, TokenAcquirer, TokenSource,
+    Credential, IdentityClient, ProviderSettings, SilentOptions, SilentRequest, TokenAcquirer, TokenSource,
 };
+use common::token_cache::Expiry;
 use common::token_cache::msal::TokenCacheBlob;
-use common::token_cache::{Expiry, WriteOutcome};
 use consumer::worker::{RunReport, Selection, Worker, WorkerSettings};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use producer::adapter::{TokenCacheAdapter, WriteError};
 use secrecy::SecretString;
 use serde_json::Value;
 use testkit::identity_provider::{Client, IdentityProvider, Options, Rotation, User};
@@ -26,7 +22,7 @@ use testkit::servers::{KeyPrefix, Vhost};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::{PATIENCE, Pipeline};
+use crate::pipeline::{PATIENCE, Pipeline, consumer};
 
 const TENANT: &str = "7d1f5a2c-3b64-4c1e-9a57-0c6d2e8f1b30";
 const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
@@ -132,7 +128,7 @@ impl Fleet {
         let acquirer = TokenAcquirer::new(
             self.client().await,
             Arc::clone(&cache.store),
-            Arc::new(WebWriter(self.pipeline.adapter.clone())),
+            Arc::new(self.pipeline.adapter.clone()),
             Some(Arc::clone(&cache.refresh_lock)),
         );
         let refreshed = AtomicU64::new(0);
@@ -175,28 +171,6 @@ impl Fleet {
         let ready = async || self.pipeline.index.counts(None).await.unwrap().by_state.ready;
         testkit::wait_until(PATIENCE, async || ready().await == self.users.len() as u64).await;
     }
-}
-
-/// As the web app writes back: with the event of its user's activity.
-#[derive(Debug)]
-struct WebWriter(TokenCacheAdapter);
-
-#[async_trait]
-impl CacheWriter for WebWriter {
-    async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
-        match self.0.write_if_unchanged(key, read, blob, Expiry::default()).await {
-            Ok(outcome) => Ok(outcome),
-            Err(WriteError::Store(error)) => Err(error),
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-/// The program, which `cargo test --workspace` has built beside the demo.
-fn consumer() -> PathBuf {
-    let consumer = Path::new(env!("CARGO_BIN_EXE_demo")).with_file_name("consumer");
-    assert!(consumer.is_file(), "{} is not there: run scripts/test", consumer.display());
-    consumer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

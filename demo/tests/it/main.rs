@@ -6,3 +6,5 @@ mod fleet;
 mod msal_python;
 mod pipeline;
 mod program;
+mod secrets;
+mod web_app;

@@ -8,6 +8,7 @@ use common::account::{CacheKey, TenantId, Username};
 use common::backends::{Backends, Log, TokenCache};
 use common::event::EventSource;
 use common::index::{AccountActivity, ActivityStore, Filter, ListRequest, Query};
+use common::log::ActivityLog;
 use common::settings::Connections;
 use consumer::projector::{Projector, ProjectorSettings};
 use producer::adapter::{AdapterSettings, TokenCacheAdapter};
@@ -28,6 +29,7 @@ pub(crate) struct Pipeline {
     pub(crate) adapter: TokenCacheAdapter,
     pub(crate) index: Arc<dyn ActivityStore>,
     pub(crate) cache: TokenCache,
+    pub(crate) log: Arc<dyn ActivityLog>,
     _stop: DropGuard,
 }
 
@@ -63,6 +65,13 @@ pub(crate) fn connections(flags: &[String]) -> Connections {
     Settings::parse_from(std::iter::once("test").chain(flags.iter().map(String::as_str))).connections
 }
 
+/// The program, which `cargo test --workspace` has built beside the demo.
+pub(crate) fn consumer() -> std::path::PathBuf {
+    let consumer = std::path::Path::new(env!("CARGO_BIN_EXE_demo")).with_file_name("consumer");
+    assert!(consumer.is_file(), "{} is not there: run scripts/test", consumer.display());
+    consumer
+}
+
 impl Pipeline {
     /// On the log of `broker`, with index and token cache under `prefix`.
     pub(crate) async fn on_servers(broker: &str, prefix: &KeyPrefix) -> Self {
@@ -83,11 +92,11 @@ impl Pipeline {
         let cache = backends.token_cache().await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(Relay::new(cache.outbox.clone(), log.clone(), RelaySettings::default()).run(stop.clone()));
-        let projector = Projector::new(log, dead_letters, index.clone(), ProjectorSettings::default());
+        let projector = Projector::new(log.clone(), dead_letters, index.clone(), ProjectorSettings::default());
         tokio::spawn(projector.run(stop.clone()));
         let source = EventSource::new("/apps/test").unwrap();
         let adapter = TokenCacheAdapter::new(cache.store.clone(), AdapterSettings::new(source));
-        Self { adapter, index, cache, _stop: stop.drop_guard() }
+        Self { adapter, index, cache, log, _stop: stop.drop_guard() }
     }
 
     pub(crate) async fn get(&self, key: &str) -> Option<AccountActivity> {

@@ -16,7 +16,7 @@ use common::event::{
     AccountDetails, AccountHint, Activity, EventDraft, EventSource, Properties, TraceParent, UsernamePolicy,
 };
 use common::token_cache::msal::TokenCacheBlob;
-use common::token_cache::{CacheWrite, Expiry, Precondition, TokenCacheStore, WriteOutcome};
+use common::token_cache::{CacheWrite, Expiry, ExpiryChange, Precondition, TokenCacheStore, WriteOutcome};
 use jiff::Timestamp;
 
 pub use before_write::{BeforeWrite, HookError, OnBeforeWrite};
@@ -149,7 +149,7 @@ impl TokenCacheAdapter {
     /// # Cancel safety
     /// A dropped call may still write, blob and event or neither.
     pub async fn write(&self, key: &CacheKey, blob: &[u8], expiry: Expiry) -> Result<(), WriteError> {
-        self.write_traced(key, blob, expiry, Precondition::None, None).await.map(drop)
+        self.write_traced(key, blob, expiry.into(), Precondition::None, None).await.map(drop)
     }
 
     /// Writes the blob only while the stored one is still `read`: nobody else's update is lost. On
@@ -162,10 +162,10 @@ impl TokenCacheAdapter {
         key: &CacheKey,
         read: Option<&[u8]>,
         blob: &[u8],
-        expiry: Expiry,
+        expiry: impl Into<ExpiryChange>,
     ) -> Result<WriteOutcome, WriteError> {
         let precondition = read.map_or(Precondition::Absent, Precondition::Unchanged);
-        self.write_traced(key, blob, expiry, precondition, None).await
+        self.write_traced(key, blob, expiry.into(), precondition, None).await
     }
 
     /// The write behind the other two, with the trace the event belongs to.
@@ -176,11 +176,11 @@ impl TokenCacheAdapter {
         &self,
         key: &CacheKey,
         blob: &[u8],
-        expiry: Expiry,
+        expiry: ExpiryChange,
         precondition: Precondition<'_>,
         traceparent: Option<TraceParent>,
     ) -> Result<WriteOutcome, WriteError> {
-        let write = CacheWrite { key, blob, expiry: expiry.into(), precondition, event: None };
+        let write = CacheWrite { key, blob, expiry, precondition, event: None };
         match self.about(key, blob) {
             Ok(About::User(mut details)) => {
                 details.properties = self.ask_host(key, &details).await;

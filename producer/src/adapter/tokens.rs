@@ -5,7 +5,7 @@ use common::account::CacheKey;
 use common::backend::{BackendError, Trouble};
 use common::identity::{CacheWriter, TokenResponse};
 use common::token_cache::msal::TokenCacheBlob;
-use common::token_cache::{Expiry, WriteOutcome};
+use common::token_cache::{Expiry, ExpiryChange, WriteOutcome};
 
 use super::{TokenCacheAdapter, WriteError};
 
@@ -75,11 +75,12 @@ fn readable(bytes: Option<&[u8]>) -> TokenCacheBlob {
     }
 }
 
-/// What a silent refresh in the web app writes back is the user's activity: they are here.
+/// What a silent refresh in the web app writes back is the user's activity: they are here. How long the cache is kept
+/// stays what the sign-in decided.
 #[async_trait]
 impl CacheWriter for TokenCacheAdapter {
     async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
-        match self.write_if_unchanged(key, read, blob, Expiry::default()).await {
+        match self.write_if_unchanged(key, read, blob, ExpiryChange::Kept).await {
             Ok(outcome) => Ok(outcome),
             Err(WriteError::Store(error)) => Err(error),
             Err(WriteError::Unreadable(error)) => {

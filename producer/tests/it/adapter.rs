@@ -12,7 +12,8 @@ use common::event::{
 };
 use common::sqlite::Database;
 use common::token_cache::{
-    Expiry, Outbox, Precondition, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore, WriteOutcome,
+    Expiry, ExpiryChange, Outbox, Precondition, SqliteTokenCache, SqliteTokenCacheOptions, TokenCacheStore,
+    WriteOutcome,
 };
 use producer::adapter::{
     AdapterSettings, BeforeWrite, HookError, OnBeforeWrite, OnUnreadable, TokenCacheAdapter, WriteError,
@@ -122,7 +123,7 @@ async fn a_trace_is_carried_into_the_event() {
     let trace = TraceParent::new("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
     let adapter = web.adapter(|_| {});
     let (key, blob) = (key(), blob());
-    let traced = adapter.write_traced(&key, &blob, Expiry::default(), Precondition::None, Some(trace.clone()));
+    let traced = adapter.write_traced(&key, &blob, ExpiryChange::default(), Precondition::None, Some(trace.clone()));
     assert_eq!(traced.await.unwrap(), WriteOutcome::Written);
     assert_eq!(web.only_event().await.traceparent, Some(trace));
 }

@@ -13,6 +13,12 @@ use super::user::User;
 
 /// The JSON a grant is answered with.
 pub(super) fn answer(provider: &Provider, grant: &Grant, wants_client_info: bool) -> Result<Value, KeyError> {
+    let answer = make_answer(provider, grant, wants_client_info)?;
+    provider.state().record.note_issued(&answer);
+    Ok(answer)
+}
+
+fn make_answer(provider: &Provider, grant: &Grant, wants_client_info: bool) -> Result<Value, KeyError> {
     let lifetime = provider.options.access_token_lifetime.as_secs();
     let mut answer = json!({
         "token_type": "Bearer",

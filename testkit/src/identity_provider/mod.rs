@@ -39,6 +39,7 @@ mod issue;
 mod keys;
 mod options;
 mod page;
+mod record;
 mod scope;
 mod server;
 mod state;

@@ -23,6 +23,8 @@ pub struct Options {
     pub rotation: Rotation,
     /// Sign a registered user named by `login_hint` in at once, without a page.
     pub auto_approve: bool,
+    /// Remember every secret that is issued or presented, for [`IdentityProvider::secrets_seen`](super::IdentityProvider::secrets_seen).
+    pub records_secrets: bool,
 }
 
 impl Default for Options {
@@ -34,6 +36,7 @@ impl Default for Options {
             refresh_in: None,
             rotation: Rotation::Lenient,
             auto_approve: true,
+            records_secrets: false,
         }
     }
 }

@@ -201,6 +201,13 @@ impl IdentityProvider {
         self.provider.live_claims(access_token).map(|claims| LiveToken::from_claims(&claims))
     }
 
+    /// Every secret that was issued or presented since the start, under
+    /// [`Options::records_secrets`]: tokens, codes, verifiers, client secrets, assertions.
+    #[must_use]
+    pub fn secrets_seen(&self) -> Vec<String> {
+        self.provider.state().record.secrets().cloned().collect()
+    }
+
     /// The token requests of one tenant; those that name no known user count for the tenant in the path.
     #[must_use]
     pub fn token_requests(&self, tenant_id: &str) -> TokenRequests {

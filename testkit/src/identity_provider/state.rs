@@ -15,6 +15,7 @@ use super::families::Families;
 use super::fault::{Effects, Faults, Target};
 use super::keys::{KeyError, SigningKey};
 use super::options::Options;
+use super::record::Record;
 use super::user::User;
 
 /// Shared by all handlers.
@@ -35,6 +36,7 @@ pub(super) struct State {
     pub(super) families: Families,
     pub(super) faults: Faults,
     pub(super) requests: BTreeMap<String, TokenRequests>,
+    pub(super) record: Record,
 }
 
 impl Provider {
@@ -46,6 +48,7 @@ impl Provider {
             families: Families::new(options.rotation),
             faults: Faults::default(),
             requests: BTreeMap::new(),
+            record: Record::new(options.records_secrets),
         };
         Self {
             options,

@@ -26,6 +26,7 @@ pub(super) async fn token(
     body: Bytes,
 ) -> Response {
     let form = Form::parse(&body);
+    provider.state().record.note_presented(&form);
     let subject = peek(&provider, &form);
     let tenant_id = subject.as_ref().map_or(segment.as_str(), |(_, tenant_id)| tenant_id).to_lowercase();
     let username = subject.as_ref().map(|(user, _)| user.username());

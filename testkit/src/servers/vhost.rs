@@ -33,7 +33,14 @@ impl Vhost {
     /// # Panics
     /// When no RabbitMQ answers, or it lets us make no vhost.
     pub async fn fresh() -> Self {
-        let broker = super::amqp_url().await;
+        Self::at(super::amqp_url().await).await
+    }
+
+    /// A new vhost on the broker at `broker`, whose URL has a user who may make one.
+    ///
+    /// # Panics
+    /// As [`fresh`](Self::fresh).
+    pub async fn at(broker: Url) -> Self {
         let admin = find_admin(&broker).await;
         Self::make(broker, admin).await
     }

@@ -13,6 +13,7 @@ use super::names::{DEAD_LETTERS, EXCHANGE, UNROUTED, stream};
 use crate::log::LogError;
 
 /// One declaration; a cluster elects leaders for a new stream or queue within it.
+const CHANNELS_TRIED: usize = 5;
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Looking at a queue without taking counts as a delivery, and RabbitMQ 4 drops a message after 20 of them.
 const DELIVERY_LIMIT: i64 = 1_000_000;
@@ -204,7 +205,19 @@ impl<'a> Scratch<'a> {
 }
 
 /// A channel, within a time.
+/// A channel. One that is opened just as the broker ends another, for a stream that is not there, may get its number
+/// and be told of its end; the next one is free of that.
 pub(super) async fn open_channel(address: &str, connection: &Connection) -> Result<Channel, LogError> {
+    for _ in 1..CHANNELS_TRIED {
+        match try_open_channel(address, connection).await {
+            Err(LogError::Missing { .. }) => {}
+            opened => return opened,
+        }
+    }
+    try_open_channel(address, connection).await
+}
+
+async fn try_open_channel(address: &str, connection: &Connection) -> Result<Channel, LogError> {
     match timeout(DECLARE_TIMEOUT, connection.create_channel()).await {
         Ok(channel) => channel.map_err(|e| error::operating(address, "the channel", "open a channel", &e)),
         Err(_) => Err(error::late(address, "open a channel").into()),

@@ -10,8 +10,8 @@
 //! `active` or `inactive`, the key's id, and its 32 random bytes in Base64. Over all files of a ring exactly one key is
 //! active.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -36,8 +36,8 @@ const KEY_BYTES: usize = 32;
 /// Key files that make no ring. The texts never repeat what a file holds but ids.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// A file cannot be read.
-    #[error("the key file {path} cannot be read")]
+    /// A file cannot be read or written.
+    #[error("the key file {path} cannot be read or written")]
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -61,6 +61,9 @@ pub enum KeyFileError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Random(#[from] NoRandomBytes),
     /// See [`KeyRingError`].
     #[error("the key files make no key ring: {0}")]
     Ring(#[from] KeyRingError),
@@ -117,6 +120,39 @@ impl std::fmt::Debug for KeyText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeyText").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// Adds a fresh key to a key file, which only its owner may use where it is new. In a new file the key is active; among
+/// others it is inactive, so that every program can be given it before the first encrypts under it. Says which.
+///
+/// # Errors
+/// [`KeyFileError`].
+pub fn add_fresh_key(path: &Path, id: KeyId) -> Result<bool, KeyFileError> {
+    let unreadable = |source| KeyFileError::Unreadable { path: path.to_owned(), source };
+    let is_new = !path.try_exists().map_err(unreadable)?;
+    if !is_new && read(path)?.iter().any(|(_, key)| key.id == id) {
+        return Err(KeyRingError::TwiceThere(id).into());
+    }
+    let key = KeyText::fresh(id, is_new)?;
+    let mut file = private().append(true).create_new(is_new).open(path).map_err(unreadable)?;
+    // The line before may have no end.
+    let line = Zeroizing::new(format!("{}{}\n", if is_new { "" } else { "\n" }, key.expose()));
+    file.write_all(line.as_bytes()).map_err(unreadable)?;
+    file.sync_all().map_err(unreadable)?;
+    Ok(is_new)
+}
+
+#[cfg(unix)]
+fn private() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+#[cfg(not(unix))]
+fn private() -> OpenOptions {
+    OpenOptions::new()
 }
 
 fn read(path: &Path) -> Result<Vec<(bool, Key)>, KeyFileError> {

@@ -31,6 +31,11 @@ impl KeyId {
         if is_good { Ok(Self(text)) } else { Err(InvalidKeyId) }
     }
 
+    /// Today's date in UTC and eight random digits.
+    pub fn of_today() -> Self {
+        Self(format!("{}-{:08x}", jiff::Timestamp::now().strftime("%Y%m%d"), rand::random::<u32>()))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

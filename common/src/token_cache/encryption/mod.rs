@@ -35,7 +35,7 @@ mod store;
 pub use blob_cipher::{BlobCipher, EnvelopeScope};
 pub(in crate::token_cache) use envelope::is_envelope;
 pub use error::UndecryptableBlob;
-pub use key_file::{KeyFileError, KeyText, MOST_KEY_FILE_BYTES};
+pub use key_file::{KeyFileError, KeyText, MOST_KEY_FILE_BYTES, NoRandomBytes, add_fresh_key};
 pub use key_ring::{InvalidKeyId, KeyId, KeyRing, KeyRingError};
 pub use rewrap::{Rewrap, RewrapOptions, Rewrapped};
 pub use store::EncryptedTokenCache;

@@ -14,6 +14,7 @@
 //! # Ok::<(), common::token_cache::msal::BlobError>(())
 //! ```
 
+mod account_details;
 mod blob;
 mod draft;
 mod entity;
@@ -31,6 +32,7 @@ mod summary;
 mod views;
 mod write;
 
+pub use account_details::UnspeakableAccount;
 pub(super) use blob::DATA_PROTECTION;
 pub use blob::{Limits, TokenCacheBlob};
 pub use environment::same_environment;

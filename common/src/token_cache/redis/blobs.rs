@@ -7,7 +7,8 @@ use super::script::Script;
 use crate::account::CacheKey;
 use crate::backend::{BackendError, Trouble};
 use crate::event::{EventDraft, encode_draft};
-use crate::token_cache::port::{CacheWrite, Expiry, ExpiryChange, Precondition, TokenCacheStore, WriteOutcome};
+use crate::token_cache::BlobDigest;
+use crate::token_cache::port::{CacheWrite, Expiry, ExpiryChange, Precondition, Reread, TokenCacheStore, WriteOutcome};
 use async_trait::async_trait;
 
 /// Sets or clears the TTL. `absolute` and `sliding` are milliseconds, or empty.
@@ -109,23 +110,46 @@ slide(KEYS[1], ARGV[1], ARGV[2])
 return 1
 ";
 
+/// KEYS: blob. ARGV: the digest of a copy. Returns 0 and nothing where there is no blob, 1 and nothing where it has that
+/// digest, else 2 and the blob.
+const REREAD: &str = "
+local blob = read_blob(KEYS[1])
+if not blob then return {0, false} end
+if redis.sha1hex(blob) == ARGV[1] then return {1, false} end
+return {2, blob}
+";
+
+const READ_ASPNET: &str = "
+local function read_blob(key)
+    local read = redis.call('HMGET', key, 'absexp', 'sldexp', 'data')
+    if read[3] and read[2] ~= '-1' and tonumber(read[2] or '') then slide(key, read[1], read[2]) end
+    return read[3]
+end
+";
+
+const READ_STRING: &str = "
+local function read_blob(key) return redis.call('GET', key) end
+";
+
 #[derive(Debug)]
 pub(super) struct BlobScripts {
     write: Script,
     remove: Script,
     rearm: Script,
+    reread: Script,
 }
 
 impl BlobScripts {
     pub(super) fn new(layout: Layout) -> Self {
-        let access = match layout {
-            Layout::Aspnet => ASPNET,
-            Layout::String => STRING,
+        let (access, read) = match layout {
+            Layout::Aspnet => (ASPNET, READ_ASPNET),
+            Layout::String => (STRING, READ_STRING),
         };
         Self {
             write: Script::new(&[APPEND_EVENT, KEEP_UNTIL, SLIDE, access, WRITE]),
             remove: Script::new(&[APPEND_EVENT, access, REMOVE]),
             rearm: Script::new(&[KEEP_UNTIL, SLIDE, REARM]),
+            reread: Script::new(&[KEEP_UNTIL, SLIDE, read, REREAD]),
         }
     }
 }
@@ -137,6 +161,16 @@ impl TokenCacheStore for RedisTokenCache {
             Layout::Aspnet => self.read_hash(key).await,
             Layout::String => self.read_value(key).await,
         }
+    }
+
+    async fn reread(&self, key: &CacheKey, known: &BlobDigest) -> Result<Reread, BackendError> {
+        let name = self.shared.keys.blob(key);
+        let answer = self.run(&self.shared.blobs.reread, &[&name], &[known.as_str().as_bytes()]).await?;
+        Ok(match answer {
+            (2, Some(blob)) => Reread::Changed(blob),
+            (1_u8, _) => Reread::Unchanged,
+            _ => Reread::Absent,
+        })
     }
 
     async fn write(&self, write: CacheWrite<'_>) -> Result<WriteOutcome, BackendError> {

@@ -1,6 +1,7 @@
 //! The identity client against the development identity provider and against answers made up for it.
 
 mod discovery;
+mod encrypted;
 mod generic;
 mod grants;
 mod rig;

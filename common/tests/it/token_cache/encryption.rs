@@ -21,7 +21,7 @@ const INSTANCE: &str = "tokencache:";
 const BLOB: &[u8] = br#"{"RefreshToken":{"k":{"secret":"s3cret"}}}"#;
 
 /// A cipher of these keys, each 32 times one byte; the first is active.
-pub(super) fn cipher(keys: &[(&str, u8)], instance_name: &str, client: &str) -> BlobCipher {
+pub(crate) fn cipher(keys: &[(&str, u8)], instance_name: &str, client: &str) -> BlobCipher {
     use base64::Engine as _;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");

@@ -1,8 +1,9 @@
 //! The token cache on each of its backends, and what wraps it.
 
 mod decorated;
-mod encryption;
+pub(crate) mod encryption;
 mod key_files;
+mod l1;
 mod redis;
 mod refresh_lock;
 mod rewrap;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::account::CacheKey;
+use common::backend::TlsFiles;
+use common::redis_pool::RedisPool;
 use common::token_cache::encryption::{BlobCipher, EncryptedTokenCache, Rewrap, RewrapOptions, Rewrapped};
 use common::token_cache::{
-    CacheWrite, Expiry, ExpiryChange, Layout, Outbox, Precondition, RedisTokenCache, TokenCacheScan, TokenCacheStore,
-    WriteOutcome,
+    CacheWrite, Expiry, ExpiryChange, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions,
+    TokenCacheScan, TokenCacheStore, WriteOutcome,
 };
 use jiff::Timestamp;
-use testkit::servers::KeyPrefix;
+use testkit::servers::{KeyPrefix, PrivateRedis, RedisOptions};
 
 use super::encryption::cipher;
 
@@ -145,4 +147,21 @@ async fn add_line(cache: &dyn TokenCacheStore, key: &CacheKey, line: &str) {
         cache.write(write).await.unwrap() == WriteOutcome::Written
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_deployed_operator_may_rewrap() {
+    let users = include_str!("../../../../deploy/redis/users.acl.in");
+    let acl = users.lines().map(|line| line.replace(">@", ">at-")).collect();
+    let redis = PrivateRedis::start(RedisOptions { acl, ..Default::default() }).await;
+    let url = format!("redis://operator:at-REDIS_OPERATOR_PASSWORD%40@127.0.0.1:{}", redis.port());
+    let pool = RedisPool::new(&url.parse().unwrap(), &TlsFiles::default(), 4).unwrap();
+    let raw = RedisTokenCache::open(pool, RedisTokenCacheOptions::default()).await.unwrap();
+    put(&over(&raw, old()), &key("ada"), PLAIN).await;
+    let rewrap = rewrap(&raw, RewrapOptions::default());
+    let mut found = Vec::new();
+    let mut page = rewrap.scan().scan(None, 100).await.unwrap();
+    found.append(&mut page.keys);
+    assert_eq!((found, page.next), (vec![key("ada")], None));
+    assert_eq!(rewrap.one(&key("ada")).await.unwrap(), Rewrapped::Done);
 }

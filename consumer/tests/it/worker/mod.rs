@@ -1,5 +1,6 @@
 //! The worker: hydrates accounts of the index from their blobs, tells the log, and harms nobody.
 
+mod cli;
 mod hydrate;
 mod jobs;
 mod msal_python;

@@ -4,7 +4,6 @@ use common::account::CacheKey;
 use common::identity::SilentOptions;
 use common::token_cache::Layout;
 use consumer::worker::{AccountOutcome, WorkerSettings};
-use serde_json::Value;
 use testkit::python::{MsalClient, StoredCache};
 
 use super::rig::{ADA, CLIENT, GRACE, Rig, SECRET, TENANT, details_of, strict};
@@ -18,18 +17,6 @@ fn stored<'a>(rig: &'a Rig, layout: Layout, key: &'a str) -> StoredCache<'a> {
     StoredCache { redis_url: prefix.redis_url(), prefix: prefix.as_str(), key, is_hash: layout == Layout::Aspnet }
 }
 
-/// Lets the access tokens of a blob have expired long ago, for programs that have their own clock.
-async fn age(rig: &Rig, key: &CacheKey) {
-    let bytes = rig.cache.store.read(key).await.unwrap().unwrap();
-    let mut blob: Value = serde_json::from_slice(&bytes).unwrap();
-    for token in blob["AccessToken"].as_object_mut().unwrap().values_mut() {
-        for field in ["cached_at", "expires_on", "extended_expires_on"] {
-            token[field] = "1795000000".into();
-        }
-    }
-    rig.put(key, blob.to_string().as_bytes()).await;
-}
-
 fn forced() -> WorkerSettings {
     let silent = SilentOptions { force_refresh: true, ..SilentOptions::default() };
     WorkerSettings { silent, ..WorkerSettings::default() }
@@ -39,14 +26,14 @@ fn forced() -> WorkerSettings {
 async fn take_turns(rig: &Rig, layout: Layout, username: &str, key: &CacheKey) {
     let python = python(rig);
     let stored = stored(rig, layout, key.as_str());
-    age(rig, key).await;
+    rig.age(key).await;
     let report = rig.hydrate().await;
     assert_eq!(report.hydrated, 1, "we refresh what has expired: {report:?}");
     let answer = python.silent_in(&stored, username, false).await;
     assert_eq!((answer.kind.as_str(), answer.network_calls), ("cache", 0), "MSAL finds our token in the cache");
     assert!(rig.provider.validate(&answer.access_token.unwrap()).is_some());
 
-    age(rig, key).await;
+    rig.age(key).await;
     let answer = python.silent_in(&stored, username, false).await;
     assert_eq!(answer.kind, "identity_provider", "after its expiry MSAL refreshes with our refresh token");
     assert!(rig.provider.validate(&answer.access_token.unwrap()).is_some());

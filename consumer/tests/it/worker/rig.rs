@@ -19,6 +19,7 @@ use common::token_cache::{
 use consumer::worker::{RunReport, Selection, Worker, WorkerSettings};
 use jiff::Timestamp;
 use secrecy::SecretString;
+use serde_json::Value;
 use tempfile::TempDir;
 use testkit::identity_provider::{Client, IdentityProvider, Options, Rotation, User};
 use testkit::servers::KeyPrefix;
@@ -32,7 +33,7 @@ pub(crate) const GRACE: &str = "grace@contoso.com";
 
 /// As strict as a provider can be: each refresh token is good for one use.
 pub(crate) fn strict() -> Options {
-    Options { rotation: Rotation::Strict, ..Options::default() }
+    Options { rotation: Rotation::Strict, records_secrets: true, ..Options::default() }
 }
 
 pub(crate) struct Rig {
@@ -41,7 +42,7 @@ pub(crate) struct Rig {
     pub(crate) index: Arc<dyn ActivityStore>,
     pub(crate) cache: TokenCache,
     pub(crate) prefix: Option<KeyPrefix>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One user's place in the cache.
@@ -55,8 +56,7 @@ impl Rig {
     pub(crate) async fn embedded(options: Options) -> Self {
         let (folder, database) = database().await;
         let cache = SqliteTokenCache::open(database.clone(), SqliteTokenCacheOptions::default()).await.unwrap();
-        let cache = TokenCache::of(cache);
-        Self::with(options, cache, folder, database, None).await
+        Self::with(options, TokenCache::of(cache), folder, database, None).await
     }
 
     /// The token cache in Redis.
@@ -66,8 +66,7 @@ impl Rig {
         let pool = RedisPool::new(&prefix.redis_url().parse().unwrap(), &TlsFiles::default(), 16).unwrap();
         let redis = RedisTokenCacheOptions { instance_name: prefix.to_string(), layout, ..Default::default() };
         let cache = RedisTokenCache::open(pool, redis).await.unwrap();
-        let cache = TokenCache::of(cache);
-        Self::with(options, cache, folder, database, Some(prefix)).await
+        Self::with(options, TokenCache::of(cache), folder, database, Some(prefix)).await
     }
 
     async fn with(
@@ -82,7 +81,7 @@ impl Rig {
         provider.register_users([ADA, GRACE].map(|name| User::new(TENANT, name, name)));
         let client = client(&provider, TENANT).await;
         let index = Arc::new(SqliteIndex::open(database).await.unwrap());
-        Self { provider, client, index, cache, prefix, _folder: folder }
+        Self { provider, client, index, cache, prefix, folder }
     }
 
     pub(crate) fn worker(&self, settings: WorkerSettings) -> Worker {
@@ -160,6 +159,34 @@ impl Rig {
         self.index.get(key).await.unwrap().unwrap()
     }
 
+    /// Lets the access tokens of a blob have expired long ago, for programs that have their own clock.
+    pub(crate) async fn age(&self, key: &CacheKey) {
+        let bytes = self.cache.store.read(key).await.unwrap().unwrap();
+        let mut blob: Value = serde_json::from_slice(&bytes).unwrap();
+        for token in blob["AccessToken"].as_object_mut().unwrap().values_mut() {
+            for field in ["cached_at", "expires_on", "extended_expires_on"] {
+                token[field] = "1795000000".into();
+            }
+        }
+        self.put(key, blob.to_string().as_bytes()).await;
+    }
+
+    /// Whether somebody refreshes the blob under `key` just now.
+    pub(crate) async fn is_locked(&self, key: &CacheKey) -> bool {
+        match self.cache.refresh_lock.try_acquire(key, Duration::from_secs(1)).await.unwrap() {
+            None => true,
+            Some(permit) => {
+                self.cache.refresh_lock.release(key, &permit).await.unwrap();
+                false
+            }
+        }
+    }
+
+    /// Where an embedded rig's file is.
+    pub(crate) fn url(&self) -> String {
+        url_in(&self.folder)
+    }
+
     /// Lets all access tokens expire.
     pub(crate) fn expire(&self) {
         self.provider.advance(Duration::from_secs(3600));
@@ -172,9 +199,12 @@ impl Rig {
 
 async fn database() -> (TempDir, Database) {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}/all.db", folder.path().display());
-    let database = Database::open(&url.parse().unwrap()).await.unwrap();
+    let database = Database::open(&url_in(&folder).parse().unwrap()).await.unwrap();
     (folder, database)
+}
+
+fn url_in(folder: &TempDir) -> String {
+    format!("sqlite://{}/all.db", folder.path().display())
 }
 
 /// The app's client, by the provider's clock, for blobs as MSAL for Python writes them.

@@ -1,0 +1,116 @@
+//! From a prefilled log into an empty index, all of its lists kept; and that the index is the fold afterwards.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use common::event::ActivityEvent;
+use common::index::{ActivityStore, Checkpoint, RedisIndex, fold};
+use common::log::{ActivityLog, RabbitMqLog};
+use consumer::projector::{Projector, ProjectorSettings};
+use tokio_util::sync::CancellationToken;
+
+use crate::Size;
+use crate::cpu::Seconds;
+use crate::events::events;
+use crate::floor::{PlainStream, declare_stream, project_one_by_one, publish_one_by_one, write_in_pipelines};
+use crate::measure::{Figure, Run, Target};
+use crate::space::Space;
+
+/// Of one message, as the relay makes them under load.
+const BATCH: usize = 500;
+/// How many accounts are compared with the fold after each run.
+const COMPARED: usize = 2_000;
+
+pub(crate) async fn measure(space: &Space, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let events = events(size.events, size.accounts)?;
+    let log = space.log(1).await?;
+    let begins_at = log.bounds(0).await?.next;
+    for batch in events.chunks(BATCH) {
+        log.append(0, batch).await?;
+    }
+    let plain = declare_stream(&space.amqp_url(), "bench.project").await?;
+    publish_one_by_one(&plain, &events).await?;
+    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    for _ in 0..size.runs {
+        rates.push(run(space, &log, begins_at, &plain, &events, &mut cpu).await?);
+    }
+    log.close().await;
+    let mut figures = vec![Figure {
+        what: "log to index".to_owned(),
+        unit: "events/s",
+        runs: rates,
+        target: Some(Target::TimesFloor(2.5)),
+    }];
+    figures.extend(by_process(&cpu, size.events));
+    Ok(figures)
+}
+
+async fn run(
+    space: &Space,
+    log: &Arc<RabbitMqLog>,
+    begins_at: u64,
+    plain: &PlainStream,
+    events: &[ActivityEvent],
+    cpu: &mut Vec<Seconds>,
+) -> anyhow::Result<Run> {
+    let prefix = space.prefix();
+    let floor = project_one_by_one(plain, events.len(), &space.pool, &format!("{prefix}floor:")).await?;
+    let limit = write_in_pipelines(events, &space.pool, &format!("{prefix}bare:")).await?;
+    let index = space.index(&prefix).await?;
+    index.store_checkpoint(0, Checkpoint::at(begins_at)).await?;
+    let before = space.cpu().await?;
+    let ours = project(log, &index, events.len()).await?;
+    cpu.push(space.cpu().await? - before);
+    compare(&index, events).await?;
+    Ok(Run { ours, floor: Some(floor), limit: Some(limit) })
+}
+
+/// From the start of a projector to its last event being visible and its checkpoint stored.
+async fn project(log: &Arc<RabbitMqLog>, index: &Arc<RedisIndex>, events: usize) -> anyhow::Result<f64> {
+    let shutdown = CancellationToken::new();
+    let projector = Projector::new(log.clone(), log.clone(), index.clone(), ProjectorSettings::default());
+    let mut status = projector.status();
+    let begun = Instant::now();
+    let running = tokio::spawn(projector.run(shutdown.clone()));
+    let all = events as u64;
+    let is_done = |status: &consumer::projector::ProjectorStatus| {
+        status.partitions.values().map(|partition| partition.events_applied).sum::<u64>() >= all
+    };
+    status.wait_for(is_done).await.context("the projector ended")?;
+    let rate = events as f64 / begun.elapsed().as_secs_f64();
+    shutdown.cancel();
+    running.await??;
+    Ok(rate)
+}
+
+/// A fast index that is wrong is worth nothing: the counts and a sample of the accounts have to be the fold's.
+async fn compare(index: &Arc<RedisIndex>, events: &[ActivityEvent]) -> anyhow::Result<()> {
+    let expected = fold(events);
+    let counts = index.counts(None).await?;
+    anyhow::ensure!(
+        counts.listed == expected.len() as u64,
+        "{} accounts are listed, not {}",
+        counts.listed,
+        expected.len()
+    );
+    for (key, account) in expected.iter().take(COMPARED) {
+        anyhow::ensure!(index.get(key).await?.as_ref() == Some(account), "an account is not the fold of its events");
+    }
+    Ok(())
+}
+
+fn by_process(cpu: &[Seconds], events: usize) -> Vec<Figure> {
+    let per_100k = 100_000.0 / events as f64;
+    let figure = |who: &str, spent: fn(&Seconds) -> f64| Figure {
+        what: format!("CPU per 100,000 events, {who}"),
+        unit: "s",
+        runs: cpu.iter().map(|seconds| Run::alone(spent(seconds) * per_100k)).collect(),
+        target: None,
+    };
+    vec![
+        figure("projector", |seconds| seconds.ours),
+        figure("Redis", |seconds| seconds.redis),
+        figure("RabbitMQ", |seconds| seconds.broker),
+    ]
+}
