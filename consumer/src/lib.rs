@@ -2,6 +2,7 @@
 
 pub mod dead_letters;
 pub mod doctor;
+pub mod erase;
 pub mod gap;
 pub mod health;
 mod insist;

@@ -4,6 +4,7 @@ mod account;
 mod bar;
 mod dead;
 mod doctor;
+mod erase;
 mod hydrate;
 mod keys;
 mod pick;

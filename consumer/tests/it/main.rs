@@ -3,6 +3,7 @@
 
 mod cli;
 mod dead_letters;
+mod erase;
 mod faults;
 mod foreign_client;
 mod gap;
