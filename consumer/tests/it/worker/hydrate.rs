@@ -1,13 +1,15 @@
 //! One run over the index: who is hydrated, who is not, who is left alone; and what the log and the index are told.
 
+use std::time::Duration;
+
 use common::account::CacheKey;
 use common::event::{Activity, FailureReason};
-use common::identity::SilentOptions;
+use common::identity::{OnBehalfOfSession, SilentOptions};
 use common::index::{AccountState, Filter, Query};
+use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{Expiry, Layout};
 use consumer::worker::{AccountOutcome, Selection, Skipped, WorkerSettings};
 use jiff::Timestamp;
-use std::time::Duration;
 use testkit::identity_provider::{Fault, FaultRule, Options, User};
 use tokio_util::sync::CancellationToken;
 
@@ -221,7 +223,7 @@ async fn under_an_authority_of_all_tenants_each_user_is_refreshed_in_the_tenant_
     let refresh_token = answer["refresh_token"].as_str().unwrap().into();
     let home_account_id = User::new(super::rig::TENANT, ADA, ADA).home_account_id().parse().unwrap();
     let tokens = rig.client.refresh(&refresh_token, &home_account_id, &"User.Read".parse().unwrap()).await.unwrap();
-    let mut blob = common::token_cache::msal::TokenCacheBlob::empty();
+    let mut blob = TokenCacheBlob::empty();
     tokens.save_into(&mut blob);
     let guest: CacheKey = home_account_id.as_str().parse().unwrap();
     rig.put(&guest, &blob.serialize()).await;
@@ -235,4 +237,28 @@ async fn under_an_authority_of_all_tenants_each_user_is_refreshed_in_the_tenant_
         assert_eq!(access.len(), 1);
         assert_eq!(rig.provider.validate(&access[0]).unwrap().tenant_id, tenant);
     }
+}
+
+#[tokio::test]
+async fn the_session_of_an_api_is_hydrated_under_its_own_key() {
+    let rig = Rig::embedded(strict()).await;
+    let scopes = format!("openid profile offline_access api://{}/access", super::rig::CLIENT);
+    let answer = rig.provider.sign_in(super::rig::CLIENT, super::rig::TENANT, ADA, &scopes).unwrap();
+    let assertion = answer["access_token"].as_str().unwrap().into();
+    let key: CacheKey = "night-job-7".parse().unwrap();
+    let session = OnBehalfOfSession::LongRunning(key.clone());
+    let tokens = rig.client.on_behalf_of(&assertion, &"Mail.Read".parse().unwrap(), &session).await.unwrap();
+    let mut blob = TokenCacheBlob::empty();
+    tokens.save_into(&mut blob);
+    rig.put(&key, &blob.serialize()).await;
+    rig.list(&key, &details_of(&tokens, ADA)).await;
+    assert_eq!(rig.hydrate().await.count(AccountOutcome::StillValid), 1);
+    rig.expire();
+    let report = rig.hydrate().await;
+    assert_eq!(report.hydrated, 1, "{report:?}");
+    let blob = rig.blob(&key).await;
+    let tokens: Vec<_> = blob.access_tokens().collect();
+    assert_eq!((tokens.len(), tokens[0].assertion_hash), (1, Some("night-job-7")));
+    let live = rig.provider.validate(tokens[0].secret.expose_secret()).unwrap();
+    assert_eq!((live.username.as_deref(), live.permissions.as_str()), (Some(ADA), "Mail.Read"));
 }
