@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::account::CacheKey;
-use common::event::{Activity, FailureReason};
+use common::event::{AccountHint, Activity, EventDraft, FailureReason};
 use common::identity::{OnBehalfOfSession, SilentOptions};
 use common::index::{AccountState, Filter, Query};
 use common::token_cache::msal::TokenCacheBlob;
@@ -11,9 +11,12 @@ use common::token_cache::{Expiry, Layout};
 use consumer::worker::{AccountOutcome, Selection, Skipped, WorkerSettings};
 use jiff::Timestamp;
 use testkit::identity_provider::{Fault, FaultRule, Options, User};
+use testkit::wait_until;
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{ADA, GRACE, Rig, client, details_of, everybody, secrets, strict, tenant};
+use super::rig::{ADA, GRACE, Rig, client, details_of, everybody, secrets, strict, tenant, web};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_token_that_is_valid_needs_nothing_and_tells_nothing() {
@@ -261,4 +264,23 @@ async fn the_session_of_an_api_is_hydrated_under_its_own_key() {
     assert_eq!((tokens.len(), tokens[0].assertion_hash), (1, Some("night-job-7")));
     let live = rig.provider.validate(tokens[0].secret.expose_secret()).unwrap();
     assert_eq!((live.username.as_deref(), live.permissions.as_str()), (Some(ADA), "Mail.Read"));
+}
+
+#[tokio::test]
+async fn a_user_who_signs_out_while_their_token_is_refreshed_stays_signed_out() {
+    let rig = Rig::embedded(strict()).await;
+    let ada = rig.sign_in(ADA).await;
+    rig.expire();
+    rig.provider.inject(Fault::Delay { millis: 300 });
+    let sign_out = async {
+        wait_until(PATIENCE, async || rig.is_locked(&ada.key).await).await;
+        let removal = EventDraft::new(web(), ada.key.clone(), Activity::Removed(AccountHint::default()));
+        assert!(rig.cache.store.remove(&ada.key, Some(&removal)).await.unwrap());
+    };
+    let (report, ()) = tokio::join!(rig.hydrate(), sign_out);
+    assert_eq!((report.hydrated, report.count(AccountOutcome::NoToken(FailureReason::CacheMissing))), (0, 1));
+    assert_eq!(rig.cache.store.read(&ada.key).await.unwrap(), None, "nothing is made anew");
+    rig.events().await;
+    assert_eq!(rig.account(&ada.key).await.state(), AccountState::Removed);
+    assert_eq!(rig.hydrate().await.accounts, 0, "and nobody lists the account");
 }
