@@ -4,6 +4,7 @@ mod account;
 mod bar;
 mod dead;
 mod doctor;
+mod grow;
 mod hydrate;
 mod keys;
 mod pick;
@@ -57,7 +58,7 @@ enum Command {
     Hydrate(Box<hydrate::Hydrate>),
     /// Look at events that could not be applied, send them again, or drop them
     Dead(dead::Dead),
-    /// Show the exchange, streams and queues of the log, or declare them
+    /// Show the partitions of the log, declare it, or give it more partitions
     Topology(topology::Topology),
 }
 

@@ -1,21 +1,32 @@
 //! `consumer topology`: the log's partitions, and the one place that declares them.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use common::backends::Backends;
 use common::log::{ActivityLog, Bounds};
 use common::output;
 use common::program::Outcome;
 use serde::Serialize;
 
-/// Show the partitions of the log, or declare it
+use super::grow::Grow;
+
+/// Show the partitions of the log, declare it, or give it more partitions
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Topology {
+    #[command(subcommand)]
+    change: Option<Change>,
     /// Declare the exchange, streams and queues first; what is there already stays as it is
     #[arg(long)]
     apply: bool,
     /// One JSON document instead of a table
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Subcommand)]
+enum Change {
+    /// Add partitions while everything runs
+    Grow(Grow),
 }
 
 #[derive(Serialize)]
@@ -27,6 +38,9 @@ struct PartitionView {
 
 impl Topology {
     pub(super) async fn run(self, backends: &Backends) -> anyhow::Result<Outcome> {
+        if let Some(Change::Grow(grow)) = self.change {
+            return grow.run(backends).await;
+        }
         if self.apply {
             backends.declare_log().await?;
         }

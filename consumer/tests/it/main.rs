@@ -15,5 +15,6 @@ mod rebuild;
 mod replay;
 mod rig;
 mod seed;
+mod sharing;
 mod verify;
 mod worker;

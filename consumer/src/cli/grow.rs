@@ -1,0 +1,40 @@
+//! `consumer topology grow`: more partitions for a log in use.
+
+use clap::Args;
+use common::backends::Backends;
+use common::log::MAX_PARTITIONS;
+use common::output;
+use common::program::Outcome;
+use serde::Serialize;
+
+/// Add partitions to the log while everything runs; none is ever taken away
+#[derive(Args)]
+pub(super) struct Grow {
+    /// How many there are to be
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PARTITIONS)))]
+    partitions: u32,
+    /// One JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct GrownView {
+    before: u32,
+    partitions: u32,
+    added: Vec<u32>,
+}
+
+impl Grow {
+    pub(super) async fn run(self, backends: &Backends) -> anyhow::Result<Outcome> {
+        let grown = backends.grow_log(self.partitions).await?;
+        let added = (grown.before..grown.partitions).collect();
+        let view = GrownView { before: grown.before, partitions: grown.partitions, added };
+        if self.json {
+            output::json(&view)?;
+        } else {
+            output::fields(&[("before", view.before.to_string()), ("partitions", view.partitions.to_string())]);
+        }
+        Ok(Outcome::Done)
+    }
+}
