@@ -117,8 +117,25 @@ impl Backends {
         Ok(self.rabbitmq(url)?.declare().await?)
     }
 
+    /// Adds partitions until there are so many. Whoever relays or projects comes to them by itself.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn grow_log(&self, partitions: u32) -> Result<(), OpenError> {
+        let url = self.settings.log_url()?;
+        if url.scheme() == "sqlite" {
+            SqliteLog::open(self.database(&url).await?, partitions).await?;
+            return Ok(());
+        }
+        Ok(self.rabbitmq_with(url, partitions)?.declare().await?)
+    }
+
     fn rabbitmq(&self, url: ServerUrl) -> Result<RabbitMqLog, BackendError> {
-        let topology = TopologyOptions { partitions: self.settings.log_partitions, ..TopologyOptions::default() };
+        self.rabbitmq_with(url, self.settings.log_partitions)
+    }
+
+    fn rabbitmq_with(&self, url: ServerUrl, partitions: u32) -> Result<RabbitMqLog, BackendError> {
+        let topology = TopologyOptions { partitions, ..TopologyOptions::default() };
         let options = RabbitMqOptions { tls: self.settings.tls(), topology, ..RabbitMqOptions::new(url) };
         RabbitMqLog::connect(&options)
     }

@@ -12,6 +12,7 @@ pub mod rebuild;
 pub mod replay;
 pub mod rewrap;
 pub mod seed;
+pub mod snapshot;
 mod span;
 pub mod verify;
 pub mod worker;

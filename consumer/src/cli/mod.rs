@@ -13,6 +13,7 @@ mod query;
 mod rebuild;
 mod replay;
 mod seed;
+mod snapshot;
 mod topology;
 mod verify;
 
@@ -58,6 +59,8 @@ enum Command {
     Hydrate(Box<hydrate::Hydrate>),
     /// Look at events that could not be applied, send them again, or drop them
     Dead(dead::Dead),
+    /// Write the index to one file, or restore it from one
+    Snapshot(snapshot::Snapshot),
     /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
@@ -81,6 +84,7 @@ impl Cli {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
             }
             Command::Dead(command) => command.run(&backends).await,
+            Command::Snapshot(command) => command.run(&backends).await,
             Command::Topology(command) => command.run(&backends).await,
         }
     }

@@ -52,7 +52,7 @@ pub(super) fn judge(found: &AccountActivity, bounds: &Bounds<'_>) -> Verdict {
     healed.last_activity = judge.time("last_activity", found.last_activity, lower.last_activity, upper.last_activity);
     healed.last_hydration =
         judge.time("last_hydration", found.last_hydration, lower.last_hydration, upper.last_hydration);
-    healed.removed_at = judge.time("removed_at", found.removed_at, lower.removed_at, upper.removed_at);
+    healed.removed_at = judge.time("removed_at", found.removed_at, bounds.lower.removed_at, bounds.upper.removed_at);
     Verdict { fields: judge.fields, has_older: judge.has_older, healed }
 }
 

@@ -16,5 +16,6 @@ mod rebuild;
 mod replay;
 mod rig;
 mod seed;
+mod snapshot;
 mod verify;
 mod worker;
