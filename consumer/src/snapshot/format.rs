@@ -105,10 +105,12 @@ impl Decoder {
     /// The accounts that `bytes` complete.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<AccountActivity>, SnapshotError> {
         self.gzip.write_all(bytes).map_err(|_| SnapshotError::Damaged("it is no gzip file, or was changed"))?;
+        self.decoded()
+    }
+
+    fn decoded(&mut self) -> Result<Vec<AccountActivity>, SnapshotError> {
         let mut accounts = Vec::new();
-        let decoded = std::mem::take(self.gzip.get_mut());
-        let mut lines = decoded.split_inclusive(|byte| *byte == b'\n');
-        for part in lines.by_ref() {
+        for part in std::mem::take(self.gzip.get_mut()).split_inclusive(|byte| *byte == b'\n') {
             accounts.extend(self.part(part)?);
         }
         Ok(accounts)
@@ -139,18 +141,19 @@ impl Decoder {
         account.map(Some).map_err(|_| SnapshotError::Damaged("an account cannot be read"))
     }
 
-    /// Checks the end, and gives the header and the number of accounts.
-    pub(super) fn finish(mut self) -> Result<(Header, u64), SnapshotError> {
+    /// Checks the end, and gives the last accounts, the header and the number of all accounts.
+    pub(super) fn finish(mut self) -> Result<(Vec<AccountActivity>, Header, u64), SnapshotError> {
         let cut = SnapshotError::Damaged("it was cut off");
         if self.gzip.try_finish().is_err() {
             return Err(cut);
         }
+        let last_accounts = self.decoded()?;
         let (Some(header), Some(last)) = (self.header, self.held) else { return Err(cut) };
         let Ok(trailer) = serde_json::from_slice::<Trailer>(&last) else { return Err(cut) };
         if trailer.accounts != self.accounts || trailer.sha256 != hex(&self.digest.finalize()) {
             return Err(SnapshotError::Damaged("its checksum is another one"));
         }
-        Ok((header, self.accounts))
+        Ok((last_accounts, header, self.accounts))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::SeekFrom;
 
-use common::index::{ActivityStore, IndexGenerations};
+use common::index::{AccountActivity, ActivityStore, IndexGenerations};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncSeekExt as _};
 
 use super::format::{Decoder, Header};
@@ -53,12 +53,18 @@ async fn read<R: AsyncRead + Unpin + Send>(
     loop {
         let length = from.read(&mut part).await.map_err(|e| SnapshotError::File("read", e))?;
         if length == 0 {
-            return decoder.finish();
+            let (last_accounts, header, accounts) = decoder.finish()?;
+            apply(index, &last_accounts).await?;
+            return Ok((header, accounts));
         }
-        let accounts = decoder.push(&part[..length])?;
-        if let Some(index) = index {
-            index.apply(&accounts).await?;
-        }
+        apply(index, &decoder.push(&part[..length])?).await?;
+    }
+}
+
+async fn apply(index: Option<&dyn ActivityStore>, accounts: &[AccountActivity]) -> Result<(), SnapshotError> {
+    match index {
+        Some(index) => Ok(index.apply(accounts).await?),
+        None => Ok(()),
     }
 }
 
