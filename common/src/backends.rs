@@ -6,8 +6,13 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
-use crate::index::{ActivityStore, IndexGenerations, RedisIndex, SqliteIndex};
-use crate::log::{ActivityLog, DeadLetters, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions};
+use crate::index::{
+    ActivityStore, IndexGenerations, PartitionLeases, RedisIndex, RedisPartitionLeases, SqliteIndex,
+    SqlitePartitionLeases,
+};
+use crate::log::{
+    ActivityLog, DeadLetters, GrowError, Grown, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions,
+};
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
@@ -65,6 +70,17 @@ pub enum OpenError {
     Log(#[from] LogError),
 }
 
+/// The log was not grown.
+#[derive(Debug, thiserror::Error)]
+pub enum GrowLogError {
+    /// See [`OpenError`].
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// See [`GrowError`].
+    #[error(transparent)]
+    Grow(#[from] GrowError),
+}
+
 impl TokenCache {
     /// All of them on one backend.
     pub fn of<T: TokenCacheStore + Outbox + OutboxErasure + RefreshLock + TokenCacheScan + Clone + 'static>(
@@ -117,25 +133,21 @@ impl Backends {
         Ok(self.rabbitmq(url)?.declare().await?)
     }
 
-    /// Adds partitions until there are so many. Whoever relays or projects comes to them by itself.
+    /// Adds partitions to a log in use until there are `partitions`.
     ///
     /// # Errors
-    /// [`OpenError`].
-    pub async fn grow_log(&self, partitions: u32) -> Result<(), OpenError> {
-        let url = self.settings.log_url()?;
+    /// [`GrowLogError`].
+    pub async fn grow_log(&self, partitions: u32) -> Result<Grown, GrowLogError> {
+        let url = self.settings.log_url().map_err(OpenError::from)?;
         if url.scheme() == "sqlite" {
-            SqliteLog::open(self.database(&url).await?, partitions).await?;
-            return Ok(());
+            let database = self.database(&url).await.map_err(OpenError::from)?;
+            return Ok(SqliteLog::open(database, 1).await.map_err(OpenError::from)?.grow(partitions).await?);
         }
-        Ok(self.rabbitmq_with(url, partitions)?.declare().await?)
+        Ok(self.rabbitmq(url).map_err(OpenError::from)?.grow(partitions).await?)
     }
 
     fn rabbitmq(&self, url: ServerUrl) -> Result<RabbitMqLog, BackendError> {
-        self.rabbitmq_with(url, self.settings.log_partitions)
-    }
-
-    fn rabbitmq_with(&self, url: ServerUrl, partitions: u32) -> Result<RabbitMqLog, BackendError> {
-        let topology = TopologyOptions { partitions, ..TopologyOptions::default() };
+        let topology = TopologyOptions { partitions: self.settings.log_partitions, ..TopologyOptions::default() };
         let options = RabbitMqOptions { tls: self.settings.tls(), topology, ..RabbitMqOptions::new(url) };
         RabbitMqLog::connect(&options)
     }
@@ -162,6 +174,18 @@ impl Backends {
             return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
         }
         Ok(Arc::new(self.redis_index(&url).await?))
+    }
+
+    /// What projectors share the partitions by, beside the index.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn partition_leases(&self) -> Result<Arc<dyn PartitionLeases>, OpenError> {
+        let url = self.settings.index_url()?;
+        if url.scheme() == "sqlite" {
+            return Ok(Arc::new(SqlitePartitionLeases::open(self.database(&url).await?).await?));
+        }
+        Ok(Arc::new(RedisPartitionLeases::new(self.redis(&url)?, &self.settings.index_prefix)))
     }
 
     async fn redis_index(&self, url: &ServerUrl) -> Result<RedisIndex, BackendError> {

@@ -28,11 +28,12 @@ pub async fn serve(listener: TcpListener, status: Status, shutdown: Cancellation
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-/// 200 while all partitions are followed; else 503 and a line for each reason.
+/// 200 while all partitions are followed that are its own, even none; else 503 and a line for each reason.
 async fn readyz(State(status): State<Status>) -> (StatusCode, String) {
     let status = status.borrow();
     if status.is_ready() {
-        return (StatusCode::OK, "ok\n".to_owned());
+        let word = if status.is_standby() { "standby\n" } else { "ok\n" };
+        return (StatusCode::OK, word.to_owned());
     }
     (StatusCode::SERVICE_UNAVAILABLE, reasons(&status))
 }
@@ -42,9 +43,9 @@ fn reasons(status: &ProjectorStatus) -> String {
     if let Some(why) = &status.trouble {
         let _ = writeln!(reasons, "{why}");
     }
-    for (partition, PartitionStatus { state, .. }) in &status.partitions {
+    for (partition, PartitionStatus { state, .. }) in status.followed() {
         let why = match state {
-            PartitionState::Following => continue,
+            PartitionState::Following | PartitionState::Ceded => continue,
             PartitionState::Opening => "opening",
             PartitionState::Paused { why } | PartitionState::Stopped { why: Some(why) } => why,
             PartitionState::Stopped { why: None } => "stopped",
@@ -65,9 +66,25 @@ async fn metrics(State(status): State<Status>) -> String {
 fn text(status: &ProjectorStatus, now: Timestamp) -> String {
     let mut text = Text(String::new());
     let ready = u8::from(status.is_ready());
-    text.metric("projector_ready", "gauge", "1 while all partitions are followed.", [(String::new(), ready)]);
+    text.metric(
+        "projector_ready",
+        "gauge",
+        "1 while all partitions are followed that are its own.",
+        [(String::new(), ready)],
+    );
+    if let Some(sharing) = &status.sharing {
+        let members = [(String::new(), sharing.members)];
+        text.metric(
+            "projector_members",
+            "gauge",
+            "Projectors that share the partitions; 0 while that is unknown.",
+            members,
+        );
+        let held = [(String::new(), sharing.mine.len())];
+        text.metric("projector_partitions_held", "gauge", "Partitions that are this projector's.", held);
+    }
     let of_each = |value: fn(&PartitionStatus, Timestamp) -> Option<f64>| {
-        let values = status.partitions.iter().map(move |(n, partition)| (label(*n), value(partition, now)));
+        let values = status.followed().map(move |(n, partition)| (label(n), value(partition, now)));
         values.filter_map(|(label, value)| value.map(|value| (label, value)))
     };
     text.metric(
@@ -141,7 +158,7 @@ mod tests {
             headroom: Some(SignedDuration::from_secs(90)),
             ..PartitionStatus::default()
         };
-        let status = ProjectorStatus { partitions: BTreeMap::from([(3, partition)]), trouble: None };
+        let status = ProjectorStatus { partitions: BTreeMap::from([(3, partition)]), ..ProjectorStatus::default() };
         let text = text(&status, Timestamp::UNIX_EPOCH);
         for line in [
             "projector_ready 1",
@@ -163,7 +180,7 @@ mod tests {
             state: PartitionState::Paused { why: "the index is away".to_owned() },
             ..PartitionStatus::default()
         };
-        let status = ProjectorStatus { partitions: BTreeMap::from([(0, partition)]), trouble: None };
+        let status = ProjectorStatus { partitions: BTreeMap::from([(0, partition)]), ..ProjectorStatus::default() };
         assert_eq!(reasons(&status), "partition 0: the index is away\n");
     }
 }

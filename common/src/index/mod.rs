@@ -8,6 +8,7 @@ mod activity;
 mod arbitrary;
 mod entry;
 mod generations;
+mod leases;
 mod live;
 mod paging;
 mod record;
@@ -18,10 +19,11 @@ mod store;
 
 pub use activity::{AccountActivity, AccountState, Register, Stamp, fold};
 pub use generations::{Building, Generations, IndexGenerations, IndexUpkeep, ScanCursor, ScanPage};
+pub use leases::{LeaseView, MemberId, PartitionLeases};
 pub use live::LiveIndex;
-pub use redis::RedisIndex;
+pub use redis::{RedisIndex, RedisPartitionLeases};
 pub use seed::Seed;
-pub use sqlite::SqliteIndex;
+pub use sqlite::{SqliteIndex, SqlitePartitionLeases};
 pub use store::{
     ActivityStore, Checkpoint, Counts, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Page, Query,
     StateCounts,

@@ -11,6 +11,8 @@ use super::LogMessage;
 use crate::backend::BackendError;
 use crate::event::{self, ActivityEvent, Refused, SINGLE_CONTENT_TYPE};
 
+/// The most partitions a log may have: more than anybody needs.
+pub const MAX_PARTITIONS: u32 = 1_024;
 /// What one [`DeadLetters::peek`] holds in memory, about.
 const MAX_PEEKED_BYTES: usize = 32 * 1024 * 1024;
 

@@ -29,6 +29,16 @@ pub(super) struct Project {
     /// Warn when the log will keep what is not applied for less than this
     #[arg(long, env = "PROJECTOR_HEADROOM_WARNING", value_parser = span, default_value = "6h", value_name = "DURATION")]
     headroom_warning: Duration,
+    /// How soon after a projector died the others take over what it followed, about
+    #[arg(long, env = "PROJECTOR_LEASE", value_parser = lease, default_value = "10s", value_name = "DURATION")]
+    lease: Duration,
+}
+
+/// Shorter, and a busy machine looks like a dead one; longer, and nobody takes over.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = span(text).map_err(|error| error.to_string())?;
+    let is_sound = (Duration::from_secs(1)..=Duration::from_hours(1)).contains(&lease);
+    is_sound.then_some(lease).ok_or_else(|| "give 1s to 1h".to_owned())
 }
 
 impl Project {
@@ -39,7 +49,8 @@ impl Project {
             accept_gaps(log.log.as_ref(), backends).await?;
         }
         let settings = ProjectorSettings { headroom_warning: self.headroom_warning, ..ProjectorSettings::default() };
-        let projector = Projector::new(log.log, log.dead_letters, index, settings);
+        let leases = backends.partition_leases().await?;
+        let projector = Projector::new(log.log, log.dead_letters, index, settings).sharing(leases, self.lease);
         let _health = match self.health_listen {
             Some(address) => Some(listen(address, &projector, shutdown.clone()).await?),
             None => None,

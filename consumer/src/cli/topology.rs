@@ -5,16 +5,19 @@ use common::backends::Backends;
 use common::index::ActivityStore;
 use common::log::{ActivityLog, Bounds};
 use common::output;
-use common::program::{Outcome, WrongUsage};
+use common::program::Outcome;
 use consumer::gap::{headroom, kept_from};
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Show the partitions of the log, or declare it
+use super::grow::Grow;
+
+/// Show the partitions of the log, declare it, or give it more partitions
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Topology {
     #[command(subcommand)]
-    what: Option<What>,
+    change: Option<Change>,
     /// Declare the exchange, streams and queues first; what is there already stays as it is
     #[arg(long)]
     apply: bool,
@@ -22,18 +25,14 @@ pub(super) struct Topology {
     #[arg(long)]
     index: bool,
     /// One JSON document instead of a table
-    #[arg(long, global = true)]
+    #[arg(long)]
     json: bool,
 }
 
 #[derive(Subcommand)]
-enum What {
-    /// Add partitions while everything runs; none is ever taken away
-    Grow {
-        /// How many there shall be in all
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-        partitions: u32,
-    },
+enum Change {
+    /// Add partitions while everything runs
+    Grow(Grow),
 }
 
 #[derive(Serialize)]
@@ -58,11 +57,11 @@ struct IndexView {
 
 impl Topology {
     pub(super) async fn run(self, backends: &Backends) -> anyhow::Result<Outcome> {
+        if let Some(Change::Grow(grow)) = self.change {
+            return grow.run(backends).await;
+        }
         if self.apply {
             backends.declare_log().await?;
-        }
-        if let Some(What::Grow { partitions }) = self.what {
-            grow(backends, partitions).await?;
         }
         let log = backends.log().await?.log;
         let index = if self.index { Some(backends.index().await?) } else { None };
@@ -74,15 +73,6 @@ impl Topology {
         }
         Ok(Outcome::Done)
     }
-}
-
-async fn grow(backends: &Backends, partitions: u32) -> anyhow::Result<()> {
-    let there = backends.log().await?.log.partitions().await?;
-    if partitions < there {
-        let told = format!("the log has {there} partitions, and none is ever taken away");
-        return Err(WrongUsage(told).into());
-    }
-    Ok(backends.grow_log(partitions).await?)
 }
 
 async fn look(log: &dyn ActivityLog, index: Option<&dyn ActivityStore>) -> anyhow::Result<Vec<PartitionView>> {

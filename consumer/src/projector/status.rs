@@ -1,8 +1,9 @@
 //! What a projector is doing, for a status page, for metrics, and for a readiness probe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use common::backend::BackendError;
 use common::log::LogMessage;
 use common::retry::Setback;
 use jiff::{SignedDuration, Timestamp};
@@ -15,18 +16,55 @@ use crate::gap::LogGap;
 /// What a projector is doing and has done since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProjectorStatus {
-    /// Each partition it follows.
+    /// Each partition it follows, or has followed.
     pub partitions: BTreeMap<u32, PartitionStatus>,
     /// Why the partitions are not known, while they are not.
     pub trouble: Option<String>,
+    /// How it shares the partitions with others, where it does and has tried to look at the leases.
+    pub sharing: Option<Sharing>,
+}
+
+/// How the partitions are shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// The partitions that are this projector's. None where others have them all: then it is a standby.
+    pub mine: BTreeSet<u32>,
+    /// How many projectors there are, this one included; 0 while it never could ask.
+    pub members: usize,
+    /// Why the leases cannot be asked, while they cannot. It goes on with what it has.
+    pub trouble: Option<String>,
+}
+
+impl Sharing {
+    pub(super) fn looked(&mut self, members: Result<usize, BackendError>) {
+        let trouble = members.as_ref().err().map(|error| Setback::from(error).why);
+        if self.trouble.is_none()
+            && let Some(why) = &trouble
+        {
+            tracing::warn!(%why, "the leases of partitions cannot be asked; going on with what there is");
+        }
+        self.trouble = trouble;
+        self.members = members.unwrap_or(self.members);
+    }
 }
 
 impl ProjectorStatus {
-    /// Whether all partitions are followed.
+    /// Whether all partitions are followed that are its own.
     pub fn is_ready(&self) -> bool {
         self.trouble.is_none()
-            && !self.partitions.is_empty()
-            && self.partitions.values().all(|partition| partition.state == PartitionState::Following)
+            && (self.sharing.is_some() || !self.partitions.is_empty())
+            && self.followed().all(|(_, partition)| partition.state == PartitionState::Following)
+    }
+
+    /// Whether it waits for a partition, and others have them all.
+    pub fn is_standby(&self) -> bool {
+        self.sharing.as_ref().is_some_and(|sharing| sharing.mine.is_empty())
+    }
+
+    /// The partitions it has not ceded.
+    pub fn followed(&self) -> impl Iterator<Item = (u32, &PartitionStatus)> {
+        let partitions = self.partitions.iter().map(|(number, partition)| (*number, partition));
+        partitions.filter(|(_, partition)| partition.state != PartitionState::Ceded)
     }
 
     pub(super) fn report(&self, is_complete: bool) -> ProjectorReport {
@@ -91,6 +129,8 @@ pub enum PartitionState {
         /// What has to come back.
         why: String,
     },
+    /// It has ended here, and goes on with another projector.
+    Ceded,
     /// It has ended.
     Stopped {
         /// What somebody has to decide; nothing where it was told to end.
@@ -108,6 +148,14 @@ pub(super) struct Noted {
 impl Noted {
     fn modify(&self, change: impl FnOnce(&mut PartitionStatus)) {
         self.status.send_modify(|status| change(status.partitions.entry(self.partition).or_default()));
+    }
+
+    pub(super) fn starting(&self) {
+        self.modify(|status| status.state = PartitionState::Opening);
+    }
+
+    pub(super) fn ceded(&self) {
+        self.modify(|status| status.state = PartitionState::Ceded);
     }
 
     pub(super) fn opening(&self) {

@@ -1,5 +1,6 @@
 //! A log, dead letters and an index that are the real ones, and fail when they are told to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -8,7 +9,10 @@ use async_trait::async_trait;
 use common::account::{CacheKey, TenantId};
 use common::backend::{BackendError, Trouble};
 use common::event::ActivityEvent;
-use common::index::{AccountActivity, ActivityStore, Checkpoint, Counts, ListError, ListRequest, Page};
+use common::index::{
+    AccountActivity, ActivityStore, Checkpoint, Counts, LeaseView, ListError, ListRequest, MemberId, Page,
+    PartitionLeases,
+};
 use common::log::{
     ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LogError,
     LogMessage, LogReader, Position,
@@ -230,5 +234,43 @@ impl LogReader for MoodyReader {
         let messages = self.moods.act(self.inner.next(max, wait)).await?;
         self.given_bytes.fetch_add(messages.iter().map(LogMessage::body_bytes).sum(), SeqCst);
         Ok(messages)
+    }
+}
+
+/// Leases of partitions that are moody.
+#[derive(Debug)]
+pub(crate) struct MoodyLeases {
+    pub(crate) moods: Moods,
+    inner: Arc<dyn PartitionLeases>,
+}
+
+impl MoodyLeases {
+    pub(crate) fn new(inner: Arc<dyn PartitionLeases>) -> Arc<Self> {
+        Arc::new(Self { moods: Moods::new(), inner })
+    }
+}
+
+#[async_trait]
+impl PartitionLeases for MoodyLeases {
+    async fn announce(&self, member: &MemberId, hold: Duration) -> Result<LeaseView, BackendError> {
+        self.moods.act(self.inner.announce(member, hold)).await
+    }
+
+    async fn acquire(
+        &self,
+        member: &MemberId,
+        partitions: &[u32],
+        most: usize,
+        hold: Duration,
+    ) -> Result<BTreeSet<u32>, BackendError> {
+        self.moods.act(self.inner.acquire(member, partitions, most, hold)).await
+    }
+
+    async fn release(&self, member: &MemberId, partitions: &BTreeSet<u32>) -> Result<(), BackendError> {
+        self.moods.act(self.inner.release(member, partitions)).await
+    }
+
+    async fn leave(&self, member: &MemberId) -> Result<(), BackendError> {
+        self.moods.act(self.inner.leave(member)).await
     }
 }

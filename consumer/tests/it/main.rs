@@ -16,6 +16,7 @@ mod rebuild;
 mod replay;
 mod rig;
 mod seed;
+mod sharing;
 mod snapshot;
 mod verify;
 mod worker;

@@ -10,7 +10,10 @@ use common::event::{
     AccountDetails, AccountHint, AcquisitionFailure, Activity, ActivityEvent, EncodedEvents, EventDraft, EventSource,
     FailureReason, Properties, SINGLE_CONTENT_TYPE,
 };
-use common::index::{AccountActivity, ActivityStore, IndexGenerations, IndexUpkeep, RedisIndex, SqliteIndex, fold};
+use common::index::{
+    AccountActivity, ActivityStore, IndexGenerations, IndexUpkeep, PartitionLeases, RedisIndex, RedisPartitionLeases,
+    SqliteIndex, SqlitePartitionLeases, fold,
+};
 use common::log::{
     ActivityLog, DeadLetters, ParkedLetter, Position, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions,
 };
@@ -30,6 +33,8 @@ use testkit::servers::{KeyPrefix, Vhost};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::program::Servers;
 
 /// The bound of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,7 +61,7 @@ pub(crate) struct Rig {
 /// The way of another program's messages into the log.
 pub(crate) enum Raw {
     File { log: SqliteLog, database: Database, _folder: TempDir },
-    Servers { vhost: Vhost, _prefix: Option<KeyPrefix> },
+    Servers { vhost: Vhost, prefix: Option<KeyPrefix> },
 }
 
 impl Rig {
@@ -95,7 +100,7 @@ impl Rig {
             letters: log,
             store: store.clone(),
             generations: store,
-            raw: Raw::Servers { vhost, _prefix: prefix },
+            raw: Raw::Servers { vhost, prefix },
         }
     }
 
@@ -136,6 +141,28 @@ impl Rig {
     /// The file that the embedded log and index are in.
     pub(crate) fn url(&self) -> String {
         self.database().address().to_owned()
+    }
+
+    /// The leases beside the index, as another process has them.
+    pub(crate) async fn leases(&self) -> Arc<dyn PartitionLeases> {
+        match &self.raw {
+            Raw::File { database, .. } => Arc::new(SqlitePartitionLeases::open(database.clone()).await.unwrap()),
+            Raw::Servers { prefix, .. } => {
+                let prefix = prefix.as_ref().expect("an index under a prefix of its own");
+                Arc::new(RedisPartitionLeases::new(redis_pool(prefix.redis_url()), prefix.as_str()))
+            }
+        }
+    }
+
+    /// Where a program finds log and index.
+    pub(crate) fn servers(&self) -> Servers {
+        let Raw::Servers { vhost, prefix } = &self.raw else { panic!("the embedded ones are a file") };
+        let prefix = prefix.as_ref().expect("an index under a prefix of its own");
+        Servers {
+            log: Some(vhost.amqp_url()),
+            index: Some(prefix.redis_url().to_owned()),
+            index_prefix: Some(prefix.as_str().to_owned()),
+        }
     }
 
     /// Forgets the embedded log's messages.
@@ -230,8 +257,11 @@ impl Rig {
 }
 
 pub(crate) async fn redis_index(url: &str, prefix: &str) -> Arc<RedisIndex> {
-    let pool = RedisPool::new(&url.parse().unwrap(), &TlsFiles::default(), 4).unwrap();
-    Arc::new(RedisIndex::open(pool, prefix).await.unwrap())
+    Arc::new(RedisIndex::open(redis_pool(url), prefix).await.unwrap())
+}
+
+fn redis_pool(url: &str) -> RedisPool {
+    RedisPool::new(&url.parse().unwrap(), &TlsFiles::default(), 4).unwrap()
 }
 
 async fn publish(url: &str, partition: u32, content_type: &str, body: &[u8]) {
@@ -299,7 +329,10 @@ impl Running {
         store: Arc<dyn ActivityStore>,
         settings: ProjectorSettings,
     ) -> Self {
-        let projector = Projector::new(log, letters, store, settings);
+        Self::of(Projector::new(log, letters, store, settings))
+    }
+
+    pub(crate) fn of(projector: Projector) -> Self {
         let shutdown = CancellationToken::new();
         Self { status: projector.status(), task: tokio::spawn(projector.run(shutdown.clone())), shutdown }
     }

@@ -3,6 +3,7 @@
 
 mod broker_down;
 mod fleet;
+mod grow;
 mod msal_python;
 mod pipeline;
 mod program;

@@ -85,14 +85,25 @@ impl Pipeline {
 
     /// Where the flags say.
     pub(crate) async fn on(flags: &[String]) -> Self {
+        Self::with(flags, RelaySettings::default(), ProjectorSettings::default()).await
+    }
+
+    /// The same, noticing at once that there are more partitions.
+    pub(crate) async fn eager(flags: &[String]) -> Self {
+        let look_every = Duration::from_millis(100);
+        let relay = RelaySettings { look_every, ..RelaySettings::default() };
+        Self::with(flags, relay, ProjectorSettings { look_every, ..ProjectorSettings::default() }).await
+    }
+
+    async fn with(flags: &[String], relay: RelaySettings, projector: ProjectorSettings) -> Self {
         let backends = Backends::new(connections(flags));
         backends.declare_log().await.unwrap();
         let Log { log, dead_letters } = backends.log().await.unwrap();
         let index = backends.index().await.unwrap();
         let cache = backends.token_cache().await.unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(Relay::new(cache.outbox.clone(), log.clone(), RelaySettings::default()).run(stop.clone()));
-        let projector = Projector::new(log.clone(), dead_letters, index.clone(), ProjectorSettings::default());
+        tokio::spawn(Relay::new(cache.outbox.clone(), log.clone(), relay).run(stop.clone()));
+        let projector = Projector::new(log.clone(), dead_letters, index.clone(), projector);
         tokio::spawn(projector.run(stop.clone()));
         let source = EventSource::new("/apps/test").unwrap();
         let adapter = TokenCacheAdapter::new(cache.store.clone(), AdapterSettings::new(source));

@@ -103,6 +103,7 @@ mod tests {
         grace: Duration::from_secs(600),
         trim_every: Duration::from_secs(30),
         rewind_every: Duration::from_secs(30),
+        look_every: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
         retry: common::retry::RetryDelays {
             first: Duration::from_millis(50),

@@ -25,6 +25,8 @@ pub struct RelaySettings {
     pub trim_every: Duration,
     /// The shortest time between two rewinds.
     pub rewind_every: Duration,
+    /// How often it looks whether the log has more partitions.
+    pub look_every: Duration,
     /// How long a shutdown waits for what is outstanding.
     pub shutdown_grace: Duration,
     /// How long it waits before it tries again.
@@ -42,6 +44,7 @@ impl Default for RelaySettings {
             grace: Duration::from_mins(10),
             trim_every: Duration::from_secs(30),
             rewind_every: Duration::from_secs(30),
+            look_every: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(10),
             retry: RetryDelays::default(),
         }

@@ -15,7 +15,6 @@ use super::status::{RelayStatus, Server, note_failure};
 use super::{RelaySettings, Shared};
 
 const TICK: Duration = Duration::from_secs(1);
-const COUNT_EVERY: Duration = Duration::from_secs(30);
 const COUNT_WITHIN: Duration = Duration::from_secs(5);
 /// A rewind takes all there is. What is kept longer than the grace period is there because the log was away, and
 /// then it is just what the log may have lost.
@@ -93,7 +92,7 @@ impl Upkeep {
     }
 
     async fn count_partitions(&self, chores: &mut Chores) {
-        if chores.counted_at.elapsed() < COUNT_EVERY {
+        if chores.counted_at.elapsed() < self.settings.look_every {
             return;
         }
         chores.counted_at = Instant::now();

@@ -2,5 +2,6 @@
 
 #[expect(clippy::expect_used, reason = "a backend that fails is a test that fails")]
 pub mod index;
+pub mod leases;
 pub mod log;
 pub mod token_cache;

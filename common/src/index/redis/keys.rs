@@ -10,12 +10,14 @@
 //! | `{prefix}{g1.0}:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
 //! | `{prefix}{g1.0}:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it |
 //! | `{prefix}{g1.0}:dropped` | string | there once the generation is deleted: nothing is written to it any more |
+//! | `{prefix}{leases}:members` | sorted set | projectors that are here, by when that ends (Unix milliseconds) |
+//! | `{prefix}{leases}:partitions` | hash | partition → until when (Unix milliseconds), a space, the projector that follows it |
 //!
 //! A *member* stands for a cache key: the first 14 bytes of its SHA-256. The record holds the whole key, which is compared,
 //! so that two keys of one member are an error and never a mix. A *score* is the last activity in microseconds since
 //! the Unix epoch, which a double holds exactly until the year 2255; beyond, lists still page and filter rightly.
 //!
-//! No key has a TTL. `{g1.0}` is generation 1, shard 0, and a hash tag: all that one script touches is in one slot.
+//! No key has a TTL but the two of the leases, which are of no generation. `{g1.0}` is generation 1, shard 0, and a hash tag: all that one script touches is in one slot.
 //! The prefix is the setting's, so only the inner braces are in the key.
 
 use sha2::{Digest, Sha256};
@@ -40,6 +42,19 @@ fn first_bytes<const N: usize>(text: &str) -> [u8; N] {
 /// The hash that says which generation is in use.
 pub(super) fn meta(prefix: &str) -> String {
     format!("{prefix}meta")
+}
+
+/// The keys of the leases of partitions.
+#[derive(Debug, Clone)]
+pub(super) struct LeaseKeys {
+    pub(super) members: String,
+    pub(super) leases: String,
+}
+
+impl LeaseKeys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { members: format!("{prefix}{{leases}}:members"), leases: format!("{prefix}{{leases}}:partitions") }
+    }
 }
 
 /// The keys of one shard of one generation.

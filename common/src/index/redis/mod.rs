@@ -9,12 +9,14 @@ mod check;
 mod generation;
 mod generations;
 mod keys;
+mod leases;
 mod list;
 
 use redis::Script;
 
 use self::generation::RedisGeneration;
 use self::generations::RedisGenerations;
+pub use self::leases::RedisPartitionLeases;
 use super::live::LiveIndex;
 use crate::backend::{BackendError, Trouble};
 use crate::redis_pool::RedisPool;

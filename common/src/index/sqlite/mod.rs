@@ -8,14 +8,18 @@
 //! | `activity_index_counts` | per generation, tenant (`''`: all accounts) and state the number of accounts |
 //! | `activity_index_checkpoints` | per generation and partition the next offset to read, and the newest event before it |
 //! | `activity_index_dropped` | the generations that were deleted: nothing is written to them any more |
+//! | `activity_index_members` | the projectors that are here, and until when |
+//! | `activity_index_leases` | per partition the projector that follows it, and until when |
 
 mod generation;
 mod generations;
+mod leases;
 
 use sqlx::SqliteConnection;
 
 use self::generation::SqliteGeneration;
 use self::generations::SqliteGenerations;
+pub use self::leases::SqlitePartitionLeases;
 use super::live::LiveIndex;
 use crate::backend::{BackendError, Trouble};
 use crate::sqlite::Database;

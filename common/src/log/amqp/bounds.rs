@@ -5,15 +5,15 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, LongString};
+use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error;
-use super::names::stream;
+use super::names::{marker, stream};
 use super::topology::{messages_in, open_channel, table};
 use crate::backend::{BackendError, Trouble};
-use crate::log::{Bounds, LogError};
+use crate::log::{Bounds, LogError, MAX_PARTITIONS};
 
 /// Where a stream that says it is empty delivers nothing for so long, it is empty.
 const EMPTY_AFTER: Duration = Duration::from_secs(1);
@@ -23,8 +23,6 @@ const SURELY_EMPTY_AFTER: Duration = Duration::from_secs(5);
 const CHASE: Duration = Duration::from_secs(5);
 const RPC_TIMEOUT: Duration = Duration::from_secs(15);
 const PREFETCH: u16 = 200;
-/// More partitions than anybody has.
-const MAX_PARTITIONS: u32 = 1_024;
 
 /// One stream, attached to.
 pub(super) struct Attached {
@@ -40,15 +38,22 @@ pub(super) async fn attach(
     offset: AMQPValue,
     prefetch: u16,
 ) -> Result<Attached, LogError> {
-    let what = format!("stream {}", stream(partition));
+    consume(address, connection, ("stream", &stream(partition)), table([("x-stream-offset", offset)]), prefetch).await
+}
+
+async fn consume(
+    address: &str,
+    connection: &Connection,
+    (kind, name): (&str, &str),
+    arguments: FieldTable,
+    prefetch: u16,
+) -> Result<Attached, LogError> {
+    let what = format!("{kind} {name}");
     let failed = |e: lapin::Error| error::operating(address, &what, &format!("read the {what}"), &e);
     let channel = open_channel(address, connection).await?;
     let attaching = async {
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        let arguments = table([("x-stream-offset", offset)]);
-        channel
-            .basic_consume(stream(partition).as_str().into(), "".into(), BasicConsumeOptions::default(), arguments)
-            .await
+        channel.basic_consume(name.into(), "".into(), BasicConsumeOptions::default(), arguments).await
     };
     match timeout(RPC_TIMEOUT, attaching).await {
         Ok(consumer) => Ok(Attached { consumer: consumer.map_err(failed)?, channel }),
@@ -200,12 +205,29 @@ async fn acknowledge(address: &str, partition: u32, delivery: &Delivery) -> Resu
     }
 }
 
-/// How many streams there are from partition 0 on; `None` where this user may not read them.
+/// How many partitions there are from 0 on; `None` where this user may not ask.
 ///
-/// Attaching needs no more than a reader's permission, on every version.
+/// Attaching needs no more than a reader's permission, on every version. A stream may be there and not take anything
+/// yet, so the markers are asked first; topologies of earlier versions have none.
 pub(super) async fn count_partitions(address: &str, connection: &Connection) -> Result<Option<u32>, LogError> {
+    match count(address, connection, Kind::Marker).await {
+        Ok(Some(partitions)) => return Ok(Some(partitions)),
+        Ok(None) | Err(LogError::Missing { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    count(address, connection, Kind::Stream).await
+}
+
+/// What there is one of for each partition.
+#[derive(Clone, Copy)]
+enum Kind {
+    Marker,
+    Stream,
+}
+
+async fn count(address: &str, connection: &Connection, kind: Kind) -> Result<Option<u32>, LogError> {
     for partition in 0..MAX_PARTITIONS {
-        match attach(address, connection, partition, named("next"), 1).await {
+        match look(address, connection, kind, partition).await {
             Ok(_) => {}
             Err(missing @ LogError::Missing { .. }) if partition == 0 => return Err(missing),
             Err(LogError::Missing { .. }) => return Ok(Some(partition)),
@@ -214,4 +236,11 @@ pub(super) async fn count_partitions(address: &str, connection: &Connection) -> 
         }
     }
     Ok(Some(MAX_PARTITIONS))
+}
+
+async fn look(address: &str, connection: &Connection, kind: Kind, partition: u32) -> Result<Attached, LogError> {
+    match kind {
+        Kind::Stream => attach(address, connection, partition, named("next"), 1).await,
+        Kind::Marker => consume(address, connection, ("queue", &marker(partition)), FieldTable::default(), 1).await,
+    }
 }

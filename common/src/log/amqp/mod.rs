@@ -33,8 +33,8 @@ pub use self::topology::{InvalidMaxAge, MaxAge, TopologyOptions, TopologyState};
 use self::connection::Connector;
 use self::publisher::{Message, Outcome, Publisher};
 use self::reader::StreamReader;
-use super::{ActivityLog, AppendError, Bounds, LogError, LogReader, Position};
-use crate::backend::{BackendError, ServerUrl, TlsFiles};
+use super::{ActivityLog, AppendError, Bounds, GrowError, Grown, LogError, LogReader, Position, grow};
+use crate::backend::{BackendError, ServerUrl, TlsFiles, Trouble};
 use crate::event::{ActivityEvent, EncodedEvents, encode_batches};
 
 const PERSISTENT: u8 = 2;
@@ -129,6 +129,31 @@ impl RabbitMqLog {
         let declared = topology::declare(self.shared.address(), &connection, &self.shared.topology).await;
         connection::close(&connection).await;
         declared
+    }
+
+    /// Adds partitions until there are `partitions`, while the log is in use. The user must be allowed to declare, and to
+    /// read the streams.
+    ///
+    /// # Errors
+    /// [`GrowError`].
+    pub async fn grow(&self, partitions: u32) -> Result<Grown, GrowError> {
+        let connection = self.shared.connector.connect("topology").await.map_err(LogError::from)?;
+        let grown = self.grow_over(&connection, partitions).await;
+        connection::close(&connection).await;
+        grown
+    }
+
+    async fn grow_over(&self, connection: &Connection, partitions: u32) -> Result<Grown, GrowError> {
+        let address = self.shared.address();
+        let Some(before) = bounds::count_partitions(address, connection).await? else {
+            let message = "this user may not count the partitions; take the one that declares the topology";
+            return Err(LogError::from(BackendError::plain(Trouble::Refused, address, message)).into());
+        };
+        grow::check(before, partitions)?;
+        let options = TopologyOptions { partitions, ..self.shared.topology.clone() };
+        topology::grow(address, connection, before, &options).await?;
+        self.shared.remember_partitions(partitions);
+        Ok(Grown { before, partitions })
     }
 
     /// What is declared. Asks by name, which newer brokers let only those do who may declare.

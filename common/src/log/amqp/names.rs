@@ -7,6 +7,12 @@ pub(super) const DEAD_LETTERS: &str = "tokencache.activity.dead";
 /// The fanout exchange, and the quorum queue bound to it, for what no stream takes.
 pub(super) const UNROUTED: &str = "tokencache.activity.unrouted";
 
+/// An empty queue that is there once the stream of a partition takes what is published: who may write to the exchange and
+/// read nothing else can see by it that the partition is there.
+pub(super) fn marker(partition: u32) -> String {
+    format!("{EXCHANGE}.partition-{partition}")
+}
+
 /// The stream of a partition.
 pub(super) fn stream(partition: u32) -> String {
     format!("{EXCHANGE}-{partition}")

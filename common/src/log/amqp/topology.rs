@@ -9,7 +9,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use tokio::time::timeout;
 
 use super::error;
-use super::names::{DEAD_LETTERS, EXCHANGE, UNROUTED, stream};
+use super::names::{DEAD_LETTERS, EXCHANGE, UNROUTED, marker, stream};
 use crate::log::LogError;
 
 /// One declaration; a cluster elects leaders for a new stream or queue within it.
@@ -109,12 +109,17 @@ pub(super) async fn declare(address: &str, connection: &Connection, options: &To
     scratch.exchange(DEAD_LETTERS, ExchangeKind::Fanout, FieldTable::default()).await?;
     scratch.queue(DEAD_LETTERS, parked()).await?;
     scratch.bind(DEAD_LETTERS, DEAD_LETTERS, "").await?;
-    for partition in 0..options.partitions.max(1) {
-        let name = stream(partition);
-        scratch.queue(&name, streamed(options)).await?;
-        scratch.bind(&name, EXCHANGE, &partition.to_string()).await?;
-    }
-    Ok(())
+    scratch.partitions(0, options).await
+}
+
+/// Declares the partitions from `before` on, and whatever an earlier call has left out of those before.
+pub(super) async fn grow(
+    address: &str,
+    connection: &Connection,
+    before: u32,
+    options: &TopologyOptions,
+) -> Result<(), LogError> {
+    Scratch::open(address, connection).await?.partitions(before, options).await
 }
 
 /// Asks for everything by name. The user needs `configure` for that on newer brokers.
@@ -191,6 +196,20 @@ impl<'a> Scratch<'a> {
         self.within(bound, &format!("queue {queue}"), "bind the topology").await
     }
 
+    /// The streams from `new` on, and the bindings of all. A stream that is there may have been declared otherwise.
+    async fn partitions(&self, new: u32, options: &TopologyOptions) -> Result<(), LogError> {
+        for partition in 0..options.partitions.max(1) {
+            let name = stream(partition);
+            if partition >= new {
+                self.queue(&name, streamed(options)).await?;
+            }
+            self.bind(&name, EXCHANGE, &partition.to_string()).await?;
+            // Last, so that nothing is published to what no stream would take.
+            self.queue(&marker(partition), FieldTable::default()).await?;
+        }
+        Ok(())
+    }
+
     async fn within<T>(
         &self,
         work: impl Future<Output = lapin::Result<T>>,
@@ -204,7 +223,6 @@ impl<'a> Scratch<'a> {
     }
 }
 
-/// A channel, within a time.
 /// A channel. One that is opened just as the broker ends another, for a stream that is not there, may get its number
 /// and be told of its end; the next one is free of that.
 pub(super) async fn open_channel(address: &str, connection: &Connection) -> Result<Channel, LogError> {

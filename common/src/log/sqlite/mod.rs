@@ -20,7 +20,7 @@ use sqlx::{Row, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use self::reader::SqliteReader;
-use super::{ActivityLog, AppendError, Bounds, LogError, LogReader, Position};
+use super::{ActivityLog, AppendError, Bounds, GrowError, Grown, LogError, LogReader, Position, grow};
 use crate::backend::BackendError;
 use crate::event::{ActivityEvent, EncodedEvents, encode_batches};
 use crate::sqlite::Database;
@@ -75,15 +75,38 @@ impl SqliteLog {
         let log = Self { database, appended: watch::Sender::new(()) };
         let mut transaction = log.database.begin().await?;
         sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(|e| log.database.error(e))?;
-        for partition in 0..partitions.max(1) {
-            sqlx::query("INSERT INTO log_partition VALUES (?, 0, 0) ON CONFLICT DO NOTHING")
-                .bind(partition)
-                .execute(&mut *transaction)
-                .await
-                .map_err(|e| log.database.error(e))?;
-        }
+        log.add_partitions(&mut transaction, partitions.max(1)).await?;
         transaction.commit().await.map_err(|e| log.database.error(e))?;
         Ok(log)
+    }
+
+    /// Adds partitions until there are `partitions`, while the log is in use.
+    ///
+    /// # Errors
+    /// [`GrowError`].
+    pub async fn grow(&self, partitions: u32) -> Result<Grown, GrowError> {
+        let mut transaction = self.database.begin().await.map_err(LogError::from)?;
+        let count = sqlx::query_scalar("SELECT count(*) FROM log_partition").fetch_one(&mut *transaction).await;
+        let before = count.map_err(|e| self.failed(e))?;
+        grow::check(before, partitions)?;
+        self.add_partitions(&mut transaction, partitions).await.map_err(LogError::from)?;
+        transaction.commit().await.map_err(|e| self.failed(e))?;
+        Ok(Grown { before, partitions })
+    }
+
+    async fn add_partitions(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        partitions: u32,
+    ) -> Result<(), BackendError> {
+        for partition in 0..partitions {
+            sqlx::query("INSERT INTO log_partition VALUES (?, 0, 0) ON CONFLICT DO NOTHING")
+                .bind(partition)
+                .execute(&mut **transaction)
+                .await
+                .map_err(|e| self.database.error(e))?;
+        }
+        Ok(())
     }
 
     /// Appends bodies to one partition as they are, all or none, such as another program's.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use common::backend::{TlsFiles, Trouble};
 use common::event::ActivityEvent;
 use common::log::{
-    ActivityLog, AppendError, DeadLetters, LogError, Position, RabbitMqLog, RabbitMqOptions, TopologyOptions,
+    ActivityLog, AppendError, DeadLetters, GrowError, Grown, LogError, Position, RabbitMqLog, RabbitMqOptions,
+    TopologyOptions,
 };
 use testkit::certificates::{CertificateAuthority, CertificateFiles};
 use testkit::conformance::log::sample_events;
@@ -72,8 +73,10 @@ async fn tls_with_a_private_ca_and_a_client_certificate(
 
 async fn each_role_needs_only_its_narrow_permissions(broker: &PrivateRabbitMq) {
     let roles = [
-        ("producer", "^$", "^tokencache\\.activity$", "^$"),
-        ("projector", "^$", "^tokencache\\.activity\\.dead$", "^tokencache\\.activity-[0-9]+$"),
+        ("stranger", "^$", "^tokencache\\.activity$", "^$"),
+        ("producer", "^$", "^tokencache\\.activity$", "^tokencache\\.activity\\.partition-[0-9]+$"),
+        ("projector", "^$", "^tokencache\\.activity\\.dead$", "^tokencache\\.activity(-|\\.partition-)[0-9]+$"),
+        ("setup", OURS, OURS, OURS),
     ];
     for (name, configure, write, read) in roles {
         broker.rabbitmqctl(&["add_user", name, "s3cret"]).await;
@@ -82,7 +85,8 @@ async fn each_role_needs_only_its_narrow_permissions(broker: &PrivateRabbitMq) {
     let as_role =
         |name: &str| log_at(&broker.url().replace("guest:guest", &format!("{name}:s3cret")), TlsFiles::default());
     let (producer, projector) = (as_role("producer"), as_role("projector"));
-    assert_eq!(producer.partitions().await.unwrap(), 2, "who may not read believes its settings");
+    assert_eq!(as_role("stranger").partitions().await.unwrap(), 2, "who may not read believes its settings");
+    assert_eq!(producer.partitions().await.unwrap(), 2);
     producer.append(1, &sample_events(1)).await.unwrap();
     assert!(refused(&producer.read(1, Position::First).await.err().unwrap()));
     assert!(refused(&producer.declare().await.unwrap_err()));
@@ -96,7 +100,18 @@ async fn each_role_needs_only_its_narrow_permissions(broker: &PrivateRabbitMq) {
     let AppendError::Log(append) = append else { panic!("{append}") };
     assert!(refused(&append), "{append}");
     assert!(!format!("{append:?}").contains("'projector'"), "{append:?}");
+
+    let setup = as_role("setup");
+    assert_eq!(setup.grow(3).await.unwrap(), Grown { before: 2, partitions: 3 });
+    assert!(matches!(producer.grow(4).await.unwrap_err(), GrowError::Log(error) if refused(&error)));
+    assert_eq!((producer.partitions().await.unwrap(), projector.partitions().await.unwrap()), (3, 3));
+    producer.append(2, &sample_events(1)).await.unwrap();
+    let mut reader = projector.read(2, Position::First).await.unwrap();
+    assert_eq!(reader.next(1, PATIENCE).await.unwrap().len(), 1);
 }
+
+/// What the user who declares may do, and do it with.
+const OURS: &str = "^tokencache\\.activity.*$";
 
 fn refused(error: &LogError) -> bool {
     matches!(error, LogError::Backend(error) if error.trouble == Trouble::Refused)
