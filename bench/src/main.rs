@@ -9,6 +9,7 @@ mod floor;
 mod measure;
 mod project;
 mod publish;
+mod rebuild;
 mod report;
 mod scale;
 mod space;
@@ -58,6 +59,8 @@ enum Part {
     Project,
     /// What the event adds to a cache write
     Write,
+    /// The index made anew while it is written and asked
+    Rebuild,
     /// From a write to its being visible in the index
     Visible,
     /// Pages and bytes per account as the index grows
@@ -74,6 +77,8 @@ struct Size {
     seconds: u64,
     rates: &'static [u32],
     index_sizes: &'static [u64],
+    rebuild_events: u64,
+    rebuild_accounts: u64,
 }
 
 const FULL: Size = Size {
@@ -84,6 +89,8 @@ const FULL: Size = Size {
     seconds: 10,
     rates: &[100, 1_000, 5_000],
     index_sizes: &[10_000, 100_000, 1_000_000],
+    rebuild_events: 1_000_000,
+    rebuild_accounts: 200_000,
 };
 const QUICK: Size = Size {
     runs: 1,
@@ -93,6 +100,8 @@ const QUICK: Size = Size {
     seconds: 3,
     rates: &[1_000],
     index_sizes: &[10_000],
+    rebuild_events: 100_000,
+    rebuild_accounts: 20_000,
 };
 
 #[tokio::main]
@@ -131,6 +140,7 @@ async fn measure(part: Part, space: &Space, size: Size) -> anyhow::Result<Vec<Fi
         Part::Publish => publish::measure(space, size).await,
         Part::Project => project::measure(space, size).await,
         Part::Write => write::measure(space, size).await,
+        Part::Rebuild => rebuild::measure(space, size).await,
         Part::Visible => visible::measure(space, size).await,
         Part::Scale => scale::measure(space, size).await,
     }

@@ -18,7 +18,7 @@ use crate::settings::{Connections, SettingsError};
 use crate::sqlite::Database;
 use crate::token_cache::encryption::{EncryptedTokenCache, Rewrap, RewrapOptions};
 use crate::token_cache::{
-    L1TokenCache, Outbox, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache,
+    L1TokenCache, Outbox, OutboxErasure, RedisTokenCache, RedisTokenCacheOptions, RefreshLock, SqliteTokenCache,
     SqliteTokenCacheOptions, TokenCacheScan, TokenCacheStore,
 };
 
@@ -50,6 +50,8 @@ pub struct TokenCache {
     pub outbox: Arc<dyn Outbox>,
     /// Who may refresh them.
     pub refresh_lock: Arc<dyn RefreshLock>,
+    /// What makes the outbox forget an account.
+    pub erasure: Arc<dyn OutboxErasure>,
     /// Which blobs there are; for an operator's tools.
     pub scan: Arc<dyn TokenCacheScan>,
 }
@@ -81,11 +83,14 @@ pub enum GrowLogError {
 
 impl TokenCache {
     /// All of them on one backend.
-    pub fn of<T: TokenCacheStore + Outbox + RefreshLock + TokenCacheScan + Clone + 'static>(cache: T) -> Self {
+    pub fn of<T: TokenCacheStore + Outbox + OutboxErasure + RefreshLock + TokenCacheScan + Clone + 'static>(
+        cache: T,
+    ) -> Self {
         Self {
             store: Arc::new(cache.clone()),
             outbox: Arc::new(cache.clone()),
             refresh_lock: Arc::new(cache.clone()),
+            erasure: Arc::new(cache.clone()),
             scan: Arc::new(cache),
         }
     }
@@ -142,7 +147,11 @@ impl Backends {
     }
 
     fn rabbitmq(&self, url: ServerUrl) -> Result<RabbitMqLog, BackendError> {
-        let topology = TopologyOptions { partitions: self.settings.log_partitions, ..TopologyOptions::default() };
+        self.rabbitmq_with(url, self.settings.log_partitions)
+    }
+
+    fn rabbitmq_with(&self, url: ServerUrl, partitions: u32) -> Result<RabbitMqLog, BackendError> {
+        let topology = TopologyOptions { partitions, ..TopologyOptions::default() };
         let options = RabbitMqOptions { tls: self.settings.tls(), topology, ..RabbitMqOptions::new(url) };
         RabbitMqLog::connect(&options)
     }

@@ -114,7 +114,10 @@ impl fmt::Display for LogGap {
 
 /// How long it is until the log's retention reaches what is not applied, if nothing more is applied: how much of what
 /// is applied it still keeps. `None` where nothing was ever cut off the partition, or no time is known.
-pub(crate) async fn headroom(
+///
+/// # Errors
+/// [`GapError`].
+pub async fn headroom(
     log: &dyn ActivityLog,
     store: &dyn ActivityStore,
     partition: u32,
@@ -124,6 +127,14 @@ pub(crate) async fn headroom(
     let first = first_message(log, partition).await?.filter(|first| first.offset > 0);
     let kept_from = first.as_ref().and_then(oldest_event);
     Ok(kept_from.map(|kept_from| applied_until.duration_since(kept_from).max(SignedDuration::ZERO)))
+}
+
+/// The time of the oldest event that the partition still has, where its first message has any.
+///
+/// # Errors
+/// [`LogError`].
+pub async fn kept_from(log: &dyn ActivityLog, partition: u32) -> Result<Option<Timestamp>, LogError> {
+    Ok(first_message(log, partition).await?.as_ref().and_then(oldest_event))
 }
 
 pub(crate) async fn first_message(log: &dyn ActivityLog, partition: u32) -> Result<Option<LogMessage>, LogError> {

@@ -2,6 +2,7 @@
 
 pub mod dead_letters;
 pub mod doctor;
+pub mod erase;
 pub mod gap;
 pub mod health;
 mod insist;
@@ -11,6 +12,7 @@ pub mod rebuild;
 pub mod replay;
 pub mod rewrap;
 pub mod seed;
+pub mod snapshot;
 mod span;
 pub mod verify;
 pub mod worker;

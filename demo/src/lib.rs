@@ -12,6 +12,7 @@ use common::event::UsernamePolicy;
 use common::index::{AccountActivity, ActivityStore};
 use common::settings::Connections;
 use consumer::projector::{Projector, ProjectorReport, ProjectorSettings, ProjectorStatus};
+use consumer::worker::{AccountOutcome, RunReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use producer::relay::{Relay, RelayReport, RelaySettings};
@@ -22,7 +23,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use web_side::{WebReport, WebSide};
-use worker::{Hydration, HydrationOutcome};
 
 /// How long the events may take to the index after the last cache write.
 const TIME_TO_INDEX: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ pub struct DemoReport {
     pub events_projected: u64,
     /// Accounts of these users that the index lists.
     pub accounts_indexed: u64,
-    /// Accounts whose cache the worker found to hold a live access token.
+    /// Accounts whose tokens the worker refreshed, with an access token that the provider honours.
     pub hydrated: u64,
     /// Users who signed in and are not in the index.
     pub lost: u64,
@@ -82,7 +82,7 @@ pub struct SampleRow {
     pub cache_key: String,
     /// When the user was here.
     pub last_activity: String,
-    /// What the worker found.
+    /// When the worker refreshed their tokens, as the index has it from the event; else how the account stands.
     pub hydration: String,
 }
 
@@ -106,10 +106,12 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<DemoReport> {
     bar.finish_and_clear();
 
     movers.projected(signed_in.cache_writes).await;
-    let accounts = wait_for_accounts(index.as_ref(), &web.tenant_id, since, signed_in.users).await?;
-    let hydrations = worker::hydrate(accounts, &cache.store, &web).await?;
+    wait_for_accounts(index.as_ref(), &web.tenant_id, since, signed_in.users).await?;
+    let hydrations = worker::hydrate(index.clone(), cache, &web, since).await?;
+    movers.projected(signed_in.cache_writes + hydrations.hydrated).await;
+    let accounts = worker::find(index.as_ref(), &web.tenant_id, since).await?;
     let (_, projected) = movers.stop().await?;
-    let mut report = report(signed_in, &projected, &hydrations);
+    let mut report = report(signed_in, &projected, &hydrations, &accounts);
     let settings = backends.settings();
     report.seconds = started.elapsed().as_secs_f64();
     report.log = settings.log_url()?.to_string();
@@ -171,33 +173,38 @@ async fn wait_for_accounts(
     }
 }
 
-fn report(signed_in: WebReport, projected: &ProjectorReport, hydrations: &[Hydration]) -> DemoReport {
-    let indexed = hydrations.len() as u64;
-    let hydrated = hydrations.iter().filter(|h| h.outcome == HydrationOutcome::Hydrated).count() as u64;
+fn report(
+    signed_in: WebReport,
+    projected: &ProjectorReport,
+    hydrations: &RunReport,
+    accounts: &[AccountActivity],
+) -> DemoReport {
+    let indexed = accounts.len() as u64;
     DemoReport {
         users: signed_in.users,
         cache_writes: signed_in.cache_writes,
-        events_emitted: signed_in.cache_writes,
+        events_emitted: signed_in.cache_writes + hydrations.hydrated,
         events_projected: projected.events_applied,
         accounts_indexed: indexed,
-        hydrated,
+        hydrated: hydrations.count(AccountOutcome::Hydrated),
         lost: signed_in.users.saturating_sub(indexed),
         seconds: 0.0,
         log: String::new(),
         index: String::new(),
         cache: String::new(),
-        sample: hydrations.iter().take(SAMPLE).map(sample_row).collect(),
+        sample: accounts.iter().take(SAMPLE).map(sample_row).collect(),
     }
 }
 
-fn sample_row(hydration: &Hydration) -> SampleRow {
-    let account = &hydration.account;
+fn sample_row(account: &AccountActivity) -> SampleRow {
     let username = account.details.as_ref().and_then(|details| details.value.username.as_ref());
     SampleRow {
         username: username.map_or_else(|| "-".to_owned(), ToString::to_string),
         cache_key: account.cache_key.to_string(),
         last_activity: account.last_activity.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}")),
-        hydration: hydration.outcome.in_words().to_owned(),
+        hydration: account
+            .last_hydration
+            .map_or_else(|| "not refreshed".to_owned(), |time| format!("refreshed {time:.3}")),
     }
 }
 

@@ -7,9 +7,8 @@ use common::account::CacheKey;
 use common::event::{EventSource, UsernamePolicy};
 use common::identity::{
     Authority, AuthorizationOptions, AuthorizationResponse, Credential, IdentityClient, ProviderSettings, Scopes,
-    SignedIn, TokenResponse,
+    SignedIn,
 };
-use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{Expiry, TokenCacheStore};
 use indicatif::ProgressBar;
 use producer::adapter::{AdapterSettings, TokenCacheAdapter};
@@ -95,11 +94,11 @@ impl WebSide {
     async fn visit(&self, username: &str) -> anyhow::Result<u64> {
         let signed_in = self.sign_in(username).await?;
         let key = CacheKey::new(signed_in.tokens.home_account_id.as_str())?;
-        self.keep(&key, &signed_in.tokens).await?;
+        self.adapter.save(&key, &signed_in.tokens, Expiry::default()).await?;
         let refresh_token = signed_in.tokens.refresh_token.clone().context("the provider gave no refresh token")?;
         let renewed =
             self.client.refresh(&refresh_token, &signed_in.tokens.home_account_id, self.client.scopes()).await?;
-        self.keep(&key, &renewed).await?;
+        self.adapter.save(&key, &renewed, Expiry::default()).await?;
         Ok(2)
     }
 
@@ -112,14 +111,9 @@ impl WebSide {
         Ok(self.client.redeem(&response, &request.pending).await?)
     }
 
-    async fn keep(&self, key: &CacheKey, tokens: &TokenResponse) -> anyhow::Result<()> {
-        let mut blob = match self.adapter.read(key).await? {
-            Some(bytes) => TokenCacheBlob::parse(&bytes)?,
-            None => TokenCacheBlob::default(),
-        };
-        tokens.save_into(&mut blob);
-        self.adapter.write(key, &blob.serialize(), Expiry::default()).await?;
-        Ok(())
+    /// The app's client, which its worker shares.
+    pub(crate) fn client(&self) -> &IdentityClient {
+        &self.client
     }
 
     /// Whether the provider honours this access token now.

@@ -69,6 +69,13 @@ identifier!(
     55
 );
 
+impl EventSource {
+    /// `/workers/hydrate`: the name of workers that are given none.
+    pub fn of_workers() -> Self {
+        Self("/workers/hydrate".to_owned())
+    }
+}
+
 impl EventId {
     /// A fresh UUIDv7.
     pub fn fresh() -> Self {

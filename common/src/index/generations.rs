@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{AccountActivity, ActivityStore};
+use crate::account::CacheKey;
 use crate::backend::BackendError;
 use crate::log::Bounds;
 
@@ -56,6 +57,12 @@ pub trait IndexUpkeep: ActivityStore {
     /// # Errors
     /// [`BackendError`].
     async fn scan(&self, after: Option<&ScanCursor>, count: usize) -> Result<ScanPage, BackendError>;
+
+    /// What the index knows of each of these cache keys, in their order; like [`ActivityStore::get`], many at once.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    async fn get_many(&self, cache_keys: &[CacheKey]) -> Result<Vec<Option<AccountActivity>>, BackendError>;
 
     /// Puts exactly `with` where exactly `expected` is, `None` being no account; says whether that was so.
     /// Both are of one cache key. Unlike [`ActivityStore::apply`] it can take away.

@@ -81,7 +81,7 @@ pub trait ActivityStore: Send + Sync + fmt::Debug {
 }
 
 /// How far one partition is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The next offset to read.
     pub next_offset: u64,

@@ -43,7 +43,8 @@ pub enum WhenDown {
     #[default]
     Fail,
     /// What is kept, for [`L1Options::ttl`] after the store was last asked. It may have been changed, removed or have
-    /// expired meanwhile; each such read is logged. Writes and removals fail.
+    /// expired meanwhile; each such read is logged. Writes and removals fail, so whoever refreshes a token in that time
+    /// cannot keep it; silent acquisition does not, since it has to take the refresh lock first.
     Serve,
 }
 

@@ -2,6 +2,7 @@
 
 mod digest;
 pub mod encryption;
+mod erasure;
 mod l1;
 pub mod msal;
 mod port;
@@ -11,6 +12,7 @@ mod scan;
 mod sqlite;
 
 pub use digest::BlobDigest;
+pub use erasure::{Forgotten, OutboxErasure};
 pub use l1::{L1Counts, L1Options, L1TokenCache, WhenDown};
 pub use port::{
     Backlog, CacheWrite, EntryId, Expiry, ExpiryChange, Outbox, OutboxEntry, Precondition, Reread, TokenCacheStore,

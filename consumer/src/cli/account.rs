@@ -8,6 +8,7 @@ use common::event::UsernamePolicy;
 use common::output;
 use common::program::Outcome;
 
+use super::erase::Erase;
 use crate::view::AccountView;
 
 /// Look at one account
@@ -27,6 +28,8 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Take an account out of everything, with a receipt of what was found where
+    Erase(Erase),
     /// Why a token can or cannot be had for an account, and what to do about it
     Doctor(Box<super::doctor::Doctor>),
 }
@@ -35,6 +38,7 @@ impl Account {
     pub(super) async fn run(self, backends: &Backends, usernames: &UsernamePolicy) -> anyhow::Result<Outcome> {
         match self.what {
             What::Show { cache_key, json } => show(backends, &cache_key, json).await,
+            What::Erase(command) => command.run(backends, usernames).await,
             What::Doctor(doctor) => doctor.run(backends, usernames).await,
         }
     }

@@ -158,7 +158,7 @@ impl Examined {
         for finding in findings {
             output::line(&format!("{} {}", mark(finding.level), finding.text));
             if let Some(advice) = &finding.advice {
-                output::line(&format!("    → {advice}"));
+                output::line(&format!("         → {advice}"));
             }
         }
         output::line("");
@@ -201,10 +201,10 @@ impl Report {
 
 fn mark(level: Level) -> &'static str {
     match level {
-        Level::Good => "  ok",
-        Level::Note => "note",
-        Level::Wait => "wait",
-        Level::Obstacle => "  no",
+        Level::Good => "ok      ",
+        Level::Note => "note    ",
+        Level::Wait => "wait    ",
+        Level::Obstacle => "obstacle",
     }
 }
 

@@ -97,7 +97,7 @@ struct HowArgs {
     #[arg(long)]
     force: bool,
     /// The `source` of the worker's events
-    #[arg(long, env = "EVENT_SOURCE", default_value = "/workers/hydrate")]
+    #[arg(long, env = "HYDRATE_SOURCE", default_value = "/workers/hydrate")]
     source: EventSource,
     #[command(flatten)]
     provider: IdentityProviderSettings,

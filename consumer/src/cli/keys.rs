@@ -74,7 +74,8 @@ impl RewrapArgs {
         let rewrap = backends.rewrap(options).await?;
         let bar = progress_bar();
         if std::io::stderr().is_terminal() {
-            bar.set_length(count_blobs(&rewrap).await?);
+            let count = shutdown.run_until_cancelled(count_blobs(&rewrap)).await.transpose()?;
+            bar.set_length(count.unwrap_or_default());
         }
         let outcome = rewrap_all(&rewrap, shutdown, || bar.inc(1)).await;
         bar.finish_and_clear();

@@ -4,7 +4,7 @@ mod account;
 mod bar;
 mod dead;
 mod doctor;
-mod grow;
+mod erase;
 mod hydrate;
 mod keys;
 mod pick;
@@ -13,6 +13,7 @@ mod query;
 mod rebuild;
 mod replay;
 mod seed;
+mod snapshot;
 mod topology;
 mod verify;
 
@@ -58,7 +59,9 @@ enum Command {
     Hydrate(Box<hydrate::Hydrate>),
     /// Look at events that could not be applied, send them again, or drop them
     Dead(dead::Dead),
-    /// Show the partitions of the log, declare it, or give it more partitions
+    /// Write the index to one file, or restore it from one
+    Snapshot(snapshot::Snapshot),
+    /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
 
@@ -81,6 +84,7 @@ impl Cli {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
             }
             Command::Dead(command) => command.run(&backends).await,
+            Command::Snapshot(command) => command.run(&backends).await,
             Command::Topology(command) => command.run(&backends).await,
         }
     }

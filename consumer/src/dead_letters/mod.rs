@@ -7,6 +7,7 @@
 //!   between, it is dealt with again; events are the same events then, so that is harmless.
 
 mod drop;
+mod erase;
 mod filter;
 mod look;
 mod mask;
@@ -14,6 +15,7 @@ mod redrive;
 mod walk;
 
 pub use drop::{DropReport, Dropping, drop_letters};
+pub use erase::{Erased, erase_letters};
 pub use filter::LetterFilter;
 pub use look::{ReasonSummary, Summary, find, first, summarize};
 pub use mask::{masked, readable};

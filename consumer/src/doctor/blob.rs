@@ -29,7 +29,7 @@ pub struct BlobReport {
     pub oddities: Vec<String>,
 }
 
-/// An account of the blob.
+/// An account of the blob. What the user is called is said by the index alone, in the form the app chose.
 #[derive(Debug, Clone, Serialize)]
 pub struct AccountReport {
     /// `uid.utid`.
@@ -38,8 +38,6 @@ pub struct AccountReport {
     pub environment: String,
     /// The tenant.
     pub realm: String,
-    /// What the user signs in with.
-    pub username: String,
 }
 
 /// An access token of the blob, without the token.
@@ -106,7 +104,6 @@ impl BlobReport {
             home_account_id: account.home_account_id.to_owned(),
             environment: account.environment.to_owned(),
             realm: account.realm.to_owned(),
-            username: account.username.to_owned(),
         });
         let access_tokens = blob.access_tokens().map(|token| AccessTokenReport {
             home_account_id: token.home_account_id.to_owned(),

@@ -37,7 +37,8 @@ impl Case<'_> {
     }
 
     pub(super) fn verdict(&self, findings: &[Finding]) -> (Verdict, String) {
-        let worst = findings.iter().max_by_key(|finding| finding.level);
+        // The first of the worst: the index comes before the blob, as a cause before what follows from it.
+        let worst = findings.iter().rev().max_by_key(|finding| finding.level);
         match worst.map(|finding| (finding.level, &finding.text)) {
             Some((Level::Obstacle, text)) => (Verdict::No, format!("no token can be had: {text}")),
             Some((Level::Wait, text)) => (Verdict::Later, format!("no token for now: {text}")),

@@ -1,5 +1,5 @@
 //! The doctor of one account: why a token can or cannot be had for it, in plain words, and what to do. It reads, and
-//! changes nothing.
+//! changes nothing but a sliding expiry, which starts anew as with any reading.
 //!
 //! What it says holds identifiers, times and sizes; never a token, and nothing of a blob that cannot be read.
 

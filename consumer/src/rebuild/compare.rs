@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::account::CacheKey;
 use common::backend::BackendError;
-use common::index::{Counts, IndexUpkeep};
+use common::index::{AccountActivity, Counts, IndexUpkeep};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -42,16 +42,18 @@ pub(super) async fn compare(
     let mut comparison = Comparison::default();
     let mut suspects = Vec::new();
     for (one, other, is_first) in [(before, after, true), (after, before, false)] {
-        scan(one, sample, async |account| {
-            // What both have was compared when the first was scanned.
-            let found = other.get(&account.cache_key).await?;
-            comparison.compared += u64::from(is_first || found.is_none());
-            if found.as_ref() != Some(&account) && suspects.len() < MOST_KEPT {
-                suspects.push(account.cache_key);
+        let page = async |accounts: Vec<AccountActivity>| {
+            let keys: Vec<CacheKey> = accounts.iter().map(|account| account.cache_key.clone()).collect();
+            for (account, found) in accounts.into_iter().zip(other.get_many(&keys).await?) {
+                // What both have was compared when the first was scanned.
+                comparison.compared += u64::from(is_first || found.is_none());
+                if found.as_ref() != Some(&account) && suspects.len() < MOST_KEPT {
+                    suspects.push(account.cache_key);
+                }
             }
             Ok(())
-        })
-        .await?;
+        };
+        scan(one, sample, page).await?;
     }
     suspects.sort_unstable();
     suspects.dedup();
@@ -66,26 +68,25 @@ pub(super) async fn compare(
     Ok(comparison)
 }
 
+/// The first `sample` accounts, page by page.
 async fn scan(
     store: &dyn IndexUpkeep,
     sample: u64,
-    mut each: impl AsyncFnMut(common::index::AccountActivity) -> Result<(), BackendError>,
+    mut each: impl AsyncFnMut(Vec<AccountActivity>) -> Result<(), BackendError>,
 ) -> Result<(), BackendError> {
-    let (mut cursor, mut left) = (None, sample);
-    loop {
-        let page = store.scan(cursor.as_ref(), PAGE).await?;
-        for account in page.accounts {
-            if left == 0 {
-                return Ok(());
-            }
-            left -= 1;
-            each(account).await?;
-        }
+    let mut cursor = None;
+    let mut left = usize::try_from(sample).unwrap_or(usize::MAX);
+    while left > 0 {
+        let mut page = store.scan(cursor.as_ref(), PAGE).await?;
+        page.accounts.truncate(left);
+        left -= page.accounts.len();
+        each(page.accounts).await?;
         cursor = page.next;
         if cursor.is_none() {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 async fn still_different(
@@ -96,8 +97,8 @@ async fn still_different(
 ) -> Result<Vec<CacheKey>, BackendError> {
     (comparison.only_before, comparison.only_after, comparison.different) = (0, 0, 0);
     let mut left = Vec::new();
-    for key in suspects {
-        let (one, other) = (before.get(&key).await?, after.get(&key).await?);
+    let (ones, others) = (before.get_many(&suspects).await?, after.get_many(&suspects).await?);
+    for ((key, one), other) in suspects.into_iter().zip(ones).zip(others) {
         match (&one, &other) {
             _ if one == other => continue,
             (Some(_), None) => comparison.only_before += 1,

@@ -2,15 +2,15 @@
 
 mod report;
 
-use std::future::Future;
-
 use common::account::CacheKey;
 use common::backend::{BackendError, Trouble};
-use common::retry::{Retry, RetryDelays, Setback};
-use common::token_cache::ScanCursor;
+use common::retry::RetryDelays;
 use common::token_cache::encryption::{Rewrap, Rewrapped};
+use common::token_cache::{ScanCursor, ScanPage};
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
+
+use crate::insist::insist;
 
 pub use report::{MOST_PROBLEMS_SHOWN, Problem, RewrapReport};
 
@@ -18,8 +18,6 @@ pub use report::{MOST_PROBLEMS_SHOWN, Problem, RewrapReport};
 const PAGE: usize = 500;
 /// How many blobs are rewrapped at once.
 const IN_FLIGHT: usize = 16;
-/// How often a store that does not answer is asked the same before it is given up: about 10 s.
-const MOST_ATTEMPTS: u32 = 10;
 
 /// How many cache keys there are just now.
 ///
@@ -37,19 +35,25 @@ pub async fn count_blobs(rewrap: &Rewrap) -> Result<u64, BackendError> {
     }
 }
 
-/// Rewraps every blob, and calls `on_each` after each. Where `shutdown` is cancelled it finishes the page it is in,
-/// and the report says so; to run again is to go on.
+/// Rewraps every blob, and calls `on_each` after each. Where `shutdown` is cancelled it stops, and the report says so; to
+/// run again is to go on. While the store is away it waits.
 ///
 /// # Errors
-/// [`BackendError`]: the store does not answer, or refuses. A blob that cannot be read is counted instead.
+/// [`BackendError`]: the store refuses. A blob that cannot be read is counted instead.
 pub async fn rewrap_all(
     rewrap: &Rewrap,
     shutdown: &CancellationToken,
     on_each: impl Fn(),
 ) -> Result<RewrapReport, BackendError> {
     let mut report = RewrapReport::default();
+    // A blob whose rewrap is dropped half way is under the one key or the other.
+    shutdown.run_until_cancelled(walk(rewrap, &mut report, on_each)).await.transpose()?;
+    Ok(report)
+}
+
+async fn walk(rewrap: &Rewrap, report: &mut RewrapReport, on_each: impl Fn()) -> Result<(), BackendError> {
     let mut cursor: Option<ScanCursor> = None;
-    while !shutdown.is_cancelled() {
+    loop {
         let page = next_page(rewrap, cursor.as_ref()).await?;
         report.unreadable_names += page.unreadable_names;
         let mut outcomes = stream::iter(page.keys).map(|key| one(rewrap, key)).buffer_unordered(IN_FLIGHT);
@@ -60,17 +64,16 @@ pub async fn rewrap_all(
         cursor = page.next;
         if cursor.is_none() {
             report.is_complete = true;
-            break;
+            return Ok(());
         }
     }
-    Ok(report)
 }
 
 /// What became of one blob, or why the store cannot give it.
 type Outcome = Result<Rewrapped, String>;
 
 async fn one(rewrap: &Rewrap, key: CacheKey) -> (CacheKey, Result<Outcome, BackendError>) {
-    let outcome = match patiently(|| rewrap.one(&key)).await {
+    let outcome = match insist(RetryDelays::default(), async || rewrap.one(&key).await).await {
         // It is this one key's trouble: another layout, another program's.
         Err(error) if error.trouble == Trouble::Corrupt => Ok(Err(error.message)),
         outcome => outcome.map(Ok),
@@ -78,26 +81,6 @@ async fn one(rewrap: &Rewrap, key: CacheKey) -> (CacheKey, Result<Outcome, Backe
     (key, outcome)
 }
 
-async fn next_page(
-    rewrap: &Rewrap,
-    cursor: Option<&ScanCursor>,
-) -> Result<common::token_cache::ScanPage, BackendError> {
-    patiently(|| rewrap.scan().scan(cursor, PAGE)).await
-}
-
-async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, BackendError>
-where
-    F: Future<Output = Result<T, BackendError>>,
-{
-    let mut retry = Retry::new(RetryDelays::default());
-    for _ in 1..MOST_ATTEMPTS {
-        match attempt().await {
-            Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the token cache does not answer; trying again");
-                tokio::time::sleep(retry.delay_after(&Setback::from(&error))).await;
-            }
-            outcome => return outcome,
-        }
-    }
-    attempt().await
+async fn next_page(rewrap: &Rewrap, cursor: Option<&ScanCursor>) -> Result<ScanPage, BackendError> {
+    insist(RetryDelays::default(), async || rewrap.scan().scan(cursor, PAGE).await).await
 }

@@ -40,20 +40,33 @@ enum Place {
 
 /// Judges `found`, which says nothing where the index has no such account.
 pub(super) fn judge(found: &AccountActivity, bounds: &Bounds<'_>) -> Verdict {
-    let Bounds { lower, upper, horizon } = bounds;
-    let mut judge = Judge { horizon: *horizon, fields: Vec::new(), has_older: false };
+    let horizon = bounds.horizon;
+    let removed_at =
+        found.removed_at.filter(|at| Some(*at) <= bounds.upper.removed_at || at.as_microsecond() <= horizon);
+    let (lower, upper) = (&without(bounds.lower, removed_at), &without(bounds.upper, removed_at));
+    let to_be_removed = upper.removed_at.filter(|_| upper.removed_at > found.removed_at).map(Timestamp::as_microsecond);
+    let mut judge = Judge { horizon, to_be_removed, fields: Vec::new(), has_older: false };
     let mut healed = AccountActivity::nothing_about(found.cache_key.clone());
     healed.details = judge.register("details", &found.details, &lower.details, &upper.details, details_of);
     healed.failure = judge.register("failure", &found.failure, &lower.failure, &upper.failure, failure_of);
     healed.last_activity = judge.time("last_activity", found.last_activity, lower.last_activity, upper.last_activity);
     healed.last_hydration =
         judge.time("last_hydration", found.last_hydration, lower.last_hydration, upper.last_hydration);
-    healed.removed_at = judge.time("removed_at", found.removed_at, lower.removed_at, upper.removed_at);
+    healed.removed_at = judge.time("removed_at", found.removed_at, bounds.lower.removed_at, bounds.upper.removed_at);
     Verdict { fields: judge.fields, has_older: judge.has_older, healed }
+}
+
+/// The account without what a removal makes the index forget.
+fn without(account: &AccountActivity, removed_at: Option<Timestamp>) -> AccountActivity {
+    let mut left = account.clone();
+    left.merge(&AccountActivity { removed_at, ..AccountActivity::nothing_about(account.cache_key.clone()) });
+    left
 }
 
 struct Judge {
     horizon: i64,
+    /// The log has a removal that the index has not seen yet: what is as old as this is about to go.
+    to_be_removed: Option<i64>,
     fields: Vec<String>,
     has_older: bool,
 }
@@ -62,7 +75,7 @@ impl Judge {
     fn place<T: PartialOrd>(&self, found: &Option<T>, lower: &Option<T>, upper: &Option<T>, micros: i64) -> Place {
         if found < lower {
             Place::Wrong
-        } else if found <= upper {
+        } else if found <= upper || self.to_be_removed.is_some_and(|removed_at| micros <= removed_at) {
             Place::Right
         } else if micros <= self.horizon {
             Place::Older
@@ -219,5 +232,22 @@ mod tests {
         assert_eq!(wrong(&wrong_value, &right, &right), ["details.client_id"]);
         wrong_value.last_activity = None;
         assert_eq!(wrong(&wrong_value, &right, &right), ["details.client_id", "last_activity"]);
+    }
+
+    fn removed(account: &AccountActivity, micros: i64) -> AccountActivity {
+        without(account, Timestamp::from_microsecond(micros).ok())
+    }
+
+    #[test]
+    fn what_a_removal_makes_the_index_forget_is_right_before_and_after_the_index_has_seen_it() {
+        let (early, gone) = (at(10, "a"), removed(&at(10, "a"), 15));
+        assert_eq!(gone.details, None);
+        for (found, lower, upper) in [(&early, &early, &gone), (&gone, &early, &gone), (&gone, &gone, &gone)] {
+            assert_eq!(wrong(found, lower, upper), [""; 0], "{found:?}");
+        }
+        let kept = AccountActivity { removed_at: gone.removed_at, ..early.clone() };
+        assert_eq!(wrong(&kept, &gone, &gone), ["details", "last_activity"], "it had to be forgotten");
+        let before_the_log = removed(&at(3, "a"), 4);
+        assert_eq!(wrong(&before_the_log, &at(3, "a"), &at(3, "a")), [""; 0], "the removal was cut off the log");
     }
 }

@@ -32,14 +32,12 @@ impl Settling<'_> {
         since.begin_at(&self.ground.checkpoints);
         let mut pending: HashSet<CacheKey> = keys.into_iter().collect();
         for round in 0..ROUNDS {
-            let mut found = Vec::with_capacity(pending.len());
-            for key in &pending {
-                found.push((key.clone(), insist(retry, async || self.ground.store.get(key).await).await?));
-            }
+            let asked: Vec<CacheKey> = pending.iter().cloned().collect();
+            let found = insist(retry, async || self.ground.store.get_many(&asked).await).await?;
             let ends = insist(retry, async || ends(self.log).await).await?;
             since.read_to(&ends, &mut Meter::new(&|_| {}), |key| pending.contains(key)).await?;
             pending.clear();
-            for (key, account) in found {
+            for (key, account) in asked.into_iter().zip(found) {
                 let is_last = round + 1 == ROUNDS;
                 if !self.settle(&key, account, &since.accounts, is_last, report).await? {
                     pending.insert(key);

@@ -31,10 +31,8 @@ impl Default for WorkerSettings {
     /// `/workers/hydrate`, no scopes, tokens valid for five minutes, 16 accounts at once, 5 minutes for a job,
     /// parked accounts left alone.
     fn default() -> Self {
-        #[expect(clippy::expect_used, reason = "the text is lawful")]
-        let source = EventSource::new("/workers/hydrate").expect("a source");
         Self {
-            source,
+            source: EventSource::of_workers(),
             scopes: Scopes::default(),
             silent: SilentOptions::default(),
             concurrency: const { NonZeroUsize::new(16).unwrap() },

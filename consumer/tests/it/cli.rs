@@ -115,3 +115,27 @@ async fn an_account_nobody_knows_is_an_error_and_an_empty_list_is_not() {
     let page = servers.json(&["query", "idle", "--for", "0s", "--json"]).await;
     assert_eq!(page, serde_json::json!({"accounts": [], "next": null}));
 }
+
+#[tokio::test]
+async fn partitions_are_added_by_command_and_shown_with_the_index() {
+    let (vhost, prefix, folder) = (Vhost::fresh().await, KeyPrefix::fresh().await, tempfile::tempdir().unwrap());
+    let file = format!("sqlite://{}", folder.path().join("all.sqlite").display());
+    let on_servers = Servers {
+        log: Some(vhost.amqp_url()),
+        index: Some(prefix.redis_url().to_owned()),
+        index_prefix: Some(prefix.as_str().to_owned()),
+    };
+    for servers in [on_servers, Servers { log: Some(file.clone()), index: Some(file), ..Servers::default() }] {
+        servers.json(&["topology", "--apply", "--json"]).await;
+        let grown = servers.json(&["topology", "grow", "--partitions", "3", "--json"]).await;
+        assert_eq!(grown.as_array().unwrap().len(), 3);
+        let shown = servers.json(&["topology", "--index", "--json"]).await;
+        let empty = serde_json::json!({
+            "partition": 2, "first_offset": 0, "next_offset": 0, "kept_from": null,
+            "index": {"checkpoint": null, "behind": 0, "headroom_seconds": null},
+        });
+        assert_eq!(shown[2], empty);
+        let said = complaint(&servers.run(&["topology", "grow", "--partitions", "2"]).await, 2);
+        assert!(said.contains("has 3 partitions"), "{said}");
+    }
+}

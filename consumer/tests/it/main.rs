@@ -3,6 +3,7 @@
 
 mod cli;
 mod dead_letters;
+mod erase;
 mod faults;
 mod foreign_client;
 mod gap;
@@ -16,5 +17,6 @@ mod replay;
 mod rig;
 mod seed;
 mod sharing;
+mod snapshot;
 mod verify;
 mod worker;

@@ -55,11 +55,11 @@ pub(crate) struct Rig {
     pub(crate) letters: Arc<dyn DeadLetters>,
     pub(crate) store: Arc<dyn ActivityStore>,
     pub(crate) generations: Arc<dyn IndexGenerations>,
-    raw: Raw,
+    pub(crate) raw: Raw,
 }
 
 /// The way of another program's messages into the log.
-enum Raw {
+pub(crate) enum Raw {
     File { log: SqliteLog, database: Database, _folder: TempDir },
     Servers { vhost: Vhost, prefix: Option<KeyPrefix> },
 }

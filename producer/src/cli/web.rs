@@ -8,11 +8,11 @@ use common::backends::{Backends, TokenCache};
 use common::event::{EventSource, UsernamePolicy};
 use common::identity::{HttpSettings, IdentityClient};
 use common::output;
-use common::program::Outcome;
+use common::program::{Outcome, WrongUsage};
 use common::settings::IdentityProviderSettings;
 use producer::adapter::{AdapterSettings, TokenCacheAdapter};
 use producer::relay::{Relay, RelayReport, RelaySettings};
-use producer::web::{self, PublicUrl, WebApp, WebSettings};
+use producer::web::{self, ApiSetupError, PublicUrl, WebApp, WebSettings};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,9 @@ impl Web {
         usernames: UsernamePolicy,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Outcome> {
-        let listener = TcpListener::bind(self.listen).await.with_context(|| format!("{} is taken", self.listen))?;
+        let listener = TcpListener::bind(self.listen)
+            .await
+            .with_context(|| format!("the web app cannot listen on {}", self.listen))?;
         let public_url = self.public_url(listener.local_addr()?.port())?;
         let cache = backends.token_cache().await?;
         let relay = if self.relay { Some(start_relay(backends, &cache, &shutdown).await?) } else { None };
@@ -77,7 +79,10 @@ impl Web {
         let adapter_settings = AdapterSettings { usernames, ..AdapterSettings::new(self.source.clone()) };
         let adapter = TokenCacheAdapter::new(cache.store, adapter_settings);
         let settings = WebSettings { api_url: self.api_url.clone(), ..WebSettings::new(url) };
-        Ok(WebApp::new(client, adapter, cache.refresh_lock, &http, settings)?)
+        WebApp::new(client, adapter, cache.refresh_lock, &http, settings).map_err(|error| match error {
+            ApiSetupError::InTheClear => WrongUsage(format!("--api-url (WEB_API_URL): {error}")).into(),
+            ApiSetupError::Http(_) => error.into(),
+        })
     }
 }
 

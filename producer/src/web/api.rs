@@ -41,7 +41,7 @@ pub(super) struct ApiAnswer {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiSetupError {
     /// The token would travel in the clear.
-    #[error("--api-url (WEB_API_URL) must begin with https:// (http:// is for 127.0.0.1 and localhost alone)")]
+    #[error("the API's address must begin with https:// (http:// is for 127.0.0.1 and localhost alone)")]
     InTheClear,
     /// See [`HttpSetupError`].
     #[error(transparent)]

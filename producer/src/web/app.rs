@@ -85,14 +85,14 @@ impl WebApp {
 
     pub(super) fn router(&self) -> Router {
         let app = &self.inner;
-        let sign_out_at = app.client.sign_out_url(None);
-        let headers = SecurityHeaders::new(app.settings.public_url.is_https(), sign_out_at.as_ref());
+        let headers = SecurityHeaders::new(app.settings.public_url.is_https());
         Router::new()
             .route(routes::HOME, get(account::home))
             .route(routes::ACCOUNT, get(account::account))
             .route(routes::SIGN_IN, get(sign_in::begin))
             .route(routes::SIGNED_IN, get(sign_in::finish))
             .route(routes::SIGN_OUT, post(sign_out::sign_out))
+            .route(routes::SIGNING_OUT, get(sign_out::signing_out))
             .route(routes::SIGNED_OUT, get(sign_out::signed_out))
             .route(routes::STYLE, get(style))
             .route(routes::ICON, get(icon))

@@ -6,17 +6,19 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use url::Url;
+
+/// No script, nothing from elsewhere, in no frame.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+                      frame-ancestors 'none'";
 
 /// The same for every answer of one app.
 #[derive(Debug, Clone)]
 pub(super) struct SecurityHeaders(Arc<[(HeaderName, HeaderValue)]>);
 
 impl SecurityHeaders {
-    /// A form of the app may end at the provider, which signs out too; browsers ask for that beforehand.
-    pub(super) fn new(is_https: bool, sign_out_at: Option<&Url>) -> Self {
+    pub(super) fn new(is_https: bool) -> Self {
         let mut all = vec![
-            (header::CONTENT_SECURITY_POLICY, policy(sign_out_at)),
+            (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
             // Not `no-referrer`: with it browsers send `Origin: null` with the app's own forms.
@@ -38,15 +40,6 @@ impl SecurityHeaders {
             headers.entry(name).or_insert_with(|| value.clone());
         }
     }
-}
-
-fn policy(sign_out_at: Option<&Url>) -> HeaderValue {
-    let provider = sign_out_at.map(|url| format!(" {}", url.origin().ascii_serialization())).unwrap_or_default();
-    let text = format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{provider}; base-uri 'none'; \
-         frame-ancestors 'none'"
-    );
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
 
 pub(super) async fn add(State(all): State<SecurityHeaders>, request: Request, next: Next) -> Response {

@@ -5,7 +5,8 @@
 //! GET  /sign-in     to the provider: code flow with PKCE, state, nonce        ?return_to=/path
 //! GET  /signed-in   back from it: tokens into the cache, a session under a new id
 //! GET  /account     the user, their token cache, and one call to an API made with a silently acquired token
-//! POST /sign-out    the cache is removed (workers are told), the session ends, the provider signs out
+//! POST /sign-out    the cache is removed (workers are told), the session ends
+//! GET  /signing-out on to the provider, which signs out too
 //! GET  /signed-out  the end
 //! GET  /livez       ok
 //! ```

@@ -7,6 +7,7 @@ use common::event::FailureReason;
 use common::identity::TokenSource;
 use jiff::{SignedDuration, Timestamp};
 use maud::{DOCTYPE, Markup, html};
+use url::Url;
 
 use super::account::{Call, Tokens};
 use super::api::ApiAnswer;
@@ -72,6 +73,24 @@ pub(super) fn account(session: &Session, tokens: &Tokens, now: Timestamp) -> Htm
     )
 }
 
+/// The page that leads on to the provider's sign-out.
+pub(super) fn signing_out(provider: &Url) -> Html<String> {
+    let refresh = format!("0; url={provider}");
+    let lead_on = html! { meta http-equiv="refresh" content=(refresh); };
+    document(
+        "Signing out",
+        &lead_on,
+        None,
+        html! {
+            section.hero {
+                h1 { "Signing you out" }
+                p.lead { "Your token cache is removed. Your identity provider is next." }
+                p { a.button href=(provider) { "Go on" } }
+            }
+        },
+    )
+}
+
 /// The page after a sign-out.
 pub(super) fn signed_out() -> Html<String> {
     page(
@@ -113,6 +132,10 @@ pub(super) fn problem(problem: &Problem) -> Html<String> {
 }
 
 fn page(title: &str, session: Option<&Session>, content: Markup) -> Html<String> {
+    document(title, &html! {}, session, content)
+}
+
+fn document(title: &str, head: &Markup, session: Option<&Session>, content: Markup) -> Html<String> {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -123,6 +146,7 @@ fn page(title: &str, session: Option<&Session>, content: Markup) -> Html<String>
                 title { (title) " · " (TITLE) }
                 link rel="icon" href=(routes::ICON) type="image/svg+xml";
                 link rel="stylesheet" href=(routes::STYLE);
+                (head)
             }
             body {
                 header {

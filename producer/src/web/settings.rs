@@ -87,6 +87,18 @@ impl PublicUrl {
         self.0.origin().ascii_serialization()
     }
 
+    /// As the header `Host` has it.
+    pub(super) fn host(&self) -> &str {
+        &self.0[url::Position::BeforeHost..url::Position::AfterPort]
+    }
+
+    /// Where a sign-in begins that comes back to `return_to`.
+    pub(super) fn sign_in(&self, return_to: &str) -> Url {
+        let mut url = self.at(routes::SIGN_IN);
+        url.query_pairs_mut().append_pair("return_to", return_to);
+        url
+    }
+
     fn at(&self, path: &str) -> Url {
         let mut url = self.0.clone();
         url.set_path(path);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::header::{HOST, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use common::identity::{AuthorizationOptions, AuthorizationResponse, SignedIn};
@@ -33,6 +33,10 @@ pub(super) async fn begin(
     query: Result<Query<Begin>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(asked) = query.map_err(|_| Kind::Malformed)?;
+    let return_to = ReturnTo::parse(&asked.return_to);
+    if is_by_another_name(&app, &headers) {
+        return Ok(to(app.settings.public_url.sign_in(return_to.as_str()).as_str(), None));
+    }
     let session = app.session(&headers).map(|(_, session)| session);
     let request = app
         .client
@@ -41,9 +45,16 @@ pub(super) async fn begin(
     let cookie = cookie::browser(app.settings.sign_ins.life);
     // One id serves several tabs: each sign-in has a state of its own beside it.
     let browser = cookie.of(&headers).unwrap_or_else(RandomToken::fresh);
-    let begun = Begun { pending: request.pending, return_to: ReturnTo::parse(&asked.return_to) };
+    let begun = Begun { pending: request.pending, return_to };
     app.pending.keep(&browser, begun, app.now());
     Ok(to(request.url.as_str(), cookie.set(&browser)))
+}
+
+/// On the developer's machine: `127.0.0.1` was typed, and the provider sends browsers back to `localhost`, where the
+/// cookie of the other name is not known.
+fn is_by_another_name(app: &Inner, headers: &HeaderMap) -> bool {
+    let url = &app.settings.public_url;
+    !url.is_https() && headers.get(HOST).is_some_and(|host| host.as_bytes() != url.host().as_bytes())
 }
 
 /// Who is signed in already is proposed again, with what the provider last wanted of them.

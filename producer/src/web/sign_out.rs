@@ -6,7 +6,7 @@ use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, State};
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;
-use axum::response::Response;
+use axum::response::{Html, IntoResponse as _, Response};
 use serde::Deserialize;
 
 use super::app::Inner;
@@ -37,7 +37,7 @@ pub(super) async fn sign_out(
     let removed = app.adapter.remove(&session.user.cache_key).await;
     removed.map_err(|error| Problem::caused_by(Kind::CacheAway, &error))?;
     app.sessions.end(&id, app.now());
-    Ok(to(&next(&app), cookie::SESSION.forget()))
+    Ok(to(routes::SIGNING_OUT, cookie::SESSION.forget()))
 }
 
 /// Browsers say where a form comes from; one that says nothing is judged by the form's token alone.
@@ -45,13 +45,17 @@ fn is_from_elsewhere(app: &Inner, headers: &HeaderMap) -> bool {
     headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes() != app.settings.public_url.origin().as_bytes())
 }
 
-/// The provider's page that signs out there, where it has one.
-fn next(app: &Inner) -> String {
+/// `GET /signing-out`: leads on to the provider, where it has a page for that. A page of its own does so and not the
+/// answer to the form, since what a form leads to is confined to this app, with every redirect on the way.
+pub(super) async fn signing_out(State(app): State<Arc<Inner>>) -> Response {
     let back = app.settings.public_url.post_logout_redirect_uri();
-    app.client.sign_out_url(Some(&back)).map_or_else(|| routes::SIGNED_OUT.to_owned(), String::from)
+    match app.client.sign_out_url(Some(&back)) {
+        Some(provider) => page::signing_out(&provider).into_response(),
+        None => to(routes::SIGNED_OUT, None),
+    }
 }
 
 /// `GET /signed-out`.
-pub(super) async fn signed_out() -> axum::response::Html<String> {
+pub(super) async fn signed_out() -> Html<String> {
     page::signed_out()
 }

@@ -16,6 +16,9 @@ use crate::index::{
 };
 use crate::redis_pool::RedisPool;
 
+/// How many records one command reads.
+const READ_AT_ONCE: usize = 1_000;
+
 /// One generation of the index in Redis. Clones share the connections.
 #[derive(Debug, Clone)]
 pub(crate) struct RedisGeneration {
@@ -31,6 +34,14 @@ impl RedisGeneration {
             .map_err(|e| BackendError::new(Trouble::Corrupt, self.pool.address(), "an account cannot be read", e))?;
         if member(&account.cache_key) != stands_for {
             return Err(self.corrupt("an account is stored in another one's place; rebuild the index"));
+        }
+        Ok(account)
+    }
+
+    fn decode_of(&self, cache_key: &CacheKey, member: &[u8], record: &[u8]) -> Result<AccountActivity, BackendError> {
+        let account = self.decode(member, record)?;
+        if account.cache_key != *cache_key {
+            return Err(self.corrupt("two cache keys have one digest; the index cannot keep both"));
         }
         Ok(account)
     }
@@ -51,11 +62,7 @@ impl ActivityStore for RedisGeneration {
         let mut connection = self.pool.get().await?;
         let record: Option<Vec<u8>> =
             connection.hget(self.keys.accounts(), &member[..]).await.map_err(|e| self.pool.error(e))?;
-        let account = record.map(|record| self.decode(&member, &record)).transpose()?;
-        if account.as_ref().is_some_and(|account| account.cache_key != *cache_key) {
-            return Err(self.corrupt("two cache keys have one digest; the index cannot keep both"));
-        }
-        Ok(account)
+        record.map(|record| self.decode_of(cache_key, &member, &record)).transpose()
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page, ListError> {
@@ -109,6 +116,21 @@ impl IndexUpkeep for RedisGeneration {
             .map_err(|e| self.pool.error(e))?;
         let accounts = entries.iter().map(|(member, record)| self.decode(member, record));
         Ok(ScanPage { accounts: accounts.collect::<Result<_, _>>()?, next: (next != "0").then_some(ScanCursor(next)) })
+    }
+
+    async fn get_many(&self, cache_keys: &[CacheKey]) -> Result<Vec<Option<AccountActivity>>, BackendError> {
+        let mut accounts = Vec::with_capacity(cache_keys.len());
+        let mut connection = self.pool.get().await?;
+        for keys in cache_keys.chunks(READ_AT_ONCE) {
+            let members: Vec<_> = keys.iter().map(member).collect();
+            let fields: Vec<&[u8]> = members.iter().map(|member| &member[..]).collect();
+            let records: Vec<Option<Vec<u8>>> =
+                connection.hmget(self.keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
+            for ((key, member), record) in keys.iter().zip(&members).zip(records) {
+                accounts.push(record.map(|record| self.decode_of(key, member, &record)).transpose()?);
+            }
+        }
+        Ok(accounts)
     }
 
     async fn replace(

@@ -60,14 +60,14 @@ impl SqliteGeneration {
     async fn read(
         &self,
         connection: &mut SqliteConnection,
-        chunk: &[&AccountActivity],
+        chunk: impl Iterator<Item = &CacheKey> + Send,
     ) -> Result<HashMap<CacheKey, AccountActivity>, BackendError> {
         let mut query: QueryBuilder<'_, Sqlite> =
             QueryBuilder::new("SELECT record FROM activity_index_accounts WHERE generation = ");
         query.push_bind(self.generation).push(" AND cache_key IN (");
         let mut keys = query.separated(", ");
-        for said in chunk {
-            keys.push_bind(said.cache_key.as_str());
+        for key in chunk {
+            keys.push_bind(key.as_str());
         }
         query.push(")");
         let rows = query.build().fetch_all(connection).await.map_err(|e| self.error(e))?;
@@ -155,7 +155,7 @@ impl ActivityStore for SqliteGeneration {
         let mut transaction = self.begin().await?;
         let mut counts = CountChanges::default();
         for chunk in accounts.chunks(CHUNK) {
-            let stored = self.read(&mut transaction, chunk).await?;
+            let stored = self.read(&mut transaction, chunk.iter().map(|said| &said.cache_key)).await?;
             let mut changed = Vec::new();
             for said in chunk {
                 let before = stored.get(&said.cache_key);
@@ -261,6 +261,16 @@ impl IndexUpkeep for SqliteGeneration {
         Ok(ScanPage { accounts, next })
     }
 
+    async fn get_many(&self, cache_keys: &[CacheKey]) -> Result<Vec<Option<AccountActivity>>, BackendError> {
+        let mut accounts = Vec::with_capacity(cache_keys.len());
+        let mut connection = self.database.readers().acquire().await.map_err(|e| self.error(e))?;
+        for keys in cache_keys.chunks(CHUNK) {
+            let found = self.read(&mut connection, keys.iter()).await?;
+            accounts.extend(keys.iter().map(|key| found.get(key).cloned()));
+        }
+        Ok(accounts)
+    }
+
     async fn replace(
         &self,
         expected: Option<&AccountActivity>,
@@ -268,7 +278,7 @@ impl IndexUpkeep for SqliteGeneration {
     ) -> Result<bool, BackendError> {
         let Some(account) = with.or(expected) else { return Ok(true) };
         let mut transaction = self.begin().await?;
-        let stored = self.read(&mut transaction, &[account]).await?;
+        let stored = self.read(&mut transaction, std::iter::once(&account.cache_key)).await?;
         if stored.get(&account.cache_key) != expected {
             return Ok(false);
         }

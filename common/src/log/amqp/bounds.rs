@@ -19,7 +19,7 @@ use crate::log::{Bounds, LogError, MAX_PARTITIONS};
 const EMPTY_AFTER: Duration = Duration::from_secs(1);
 /// The same for one that does not say.
 const SURELY_EMPTY_AFTER: Duration = Duration::from_secs(5);
-/// Under constant appends the tail never comes to rest.
+/// Under more appends than can be read the tail is never reached.
 const CHASE: Duration = Duration::from_secs(5);
 const RPC_TIMEOUT: Duration = Duration::from_secs(15);
 const PREFETCH: u16 = 200;
@@ -154,7 +154,8 @@ fn silent(address: &str, partition: u32) -> LogError {
 /// The offset after the last one, reading from the last chunk to its end.
 ///
 /// A channel of the broker does one thing after the other, and delivers all there is (as far as acks allow) in one
-/// go. So what comes after an ack comes before the answer to the next call, and where nothing comes is the end.
+/// go. So what comes after an ack comes before the answer to the next call, and where fewer come than acks allow was
+/// the end at that moment, however much is appended since.
 async fn end_of(
     address: &str,
     connection: &Connection,
@@ -165,20 +166,25 @@ async fn end_of(
     let until = Instant::now() + CHASE;
     while Instant::now() < until {
         answer(address, partition, tail).await?;
-        let Some(delivery) = newest(address, partition, tail)? else { break };
+        let (Some(delivery), count) = newest(address, partition, tail)? else { break };
         last = offset_of(&delivery).ok_or_else(|| not_a_stream(address, partition))?;
+        // The first delivery of all is not acked and counts with the first ones here.
+        if count + 1 < usize::from(PREFETCH) {
+            break;
+        }
         acknowledge(address, partition, &delivery).await?;
     }
     Ok(Some(last + 1))
 }
 
-/// The last of the deliveries that have come.
-fn newest(address: &str, partition: u32, tail: &mut Attached) -> Result<Option<Delivery>, LogError> {
-    let mut newest = None;
+/// The last of the deliveries that have come, and how many there were.
+fn newest(address: &str, partition: u32, tail: &mut Attached) -> Result<(Option<Delivery>, usize), LogError> {
+    let (mut newest, mut count) = (None, 0);
     while let Some(item) = tail.consumer.next().now_or_never() {
         newest = Some(delivered(address, partition, item)?);
+        count += 1;
     }
-    Ok(newest)
+    Ok((newest, count))
 }
 
 /// Asks for any answer at all.

@@ -13,7 +13,8 @@
 //!
 //! The associated data are, each after its length as eight bytes (big-endian): everything before the nonce, the
 //! instance name, the cache key, the client id. So an envelope opens in its place alone: not under another user's key,
-//! not in another cache, not for another app.
+//! not in another cache, not for another app. An older envelope of the same place does open: whoever may write the store
+//! can take a user's cache back in time, as by removing it, and no further.
 //!
 //! **It fails closed.** What is not an envelope of a known key, unchanged and in its place, is an
 //! [`UndecryptableBlob`], and never taken for plain text.

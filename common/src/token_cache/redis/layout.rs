@@ -14,6 +14,10 @@ pub enum Layout {
     /// A hash of `absexp`, `sldexp` and `data`, as Microsoft.Extensions.Caching.StackExchangeRedis keeps it. The two
     /// expiries are .NET ticks (100 ns), the absolute one since the year 1; `-1` is none. The key's TTL is what is
     /// left of the shorter one, and a read starts the sliding window anew.
+    ///
+    /// As in .NET the TTL alone ends a blob: one that has outlived `absexp`, because its key has no TTL, is still read;
+    /// with a sliding window it is read once, and starting the window anew ends it. Unlike there, a TTL is exact to the
+    /// millisecond, and an overwrite without expiry leaves no old TTL standing.
     #[default]
     Aspnet,
     /// A plain value, as MSAL Node and Python apps keep it. The key's TTL is the expiry. It has no place to note a

@@ -23,6 +23,7 @@ mod append;
 mod blobs;
 mod blocking;
 mod check;
+mod erasure;
 mod housekeeping;
 mod keys;
 mod layout;

@@ -232,7 +232,7 @@ impl RedisTokenCache {
     }
 }
 
-fn entry(id: &str, fields: Option<&Fields>) -> Result<OutboxEntry, String> {
+pub(super) fn entry(id: &str, fields: Option<&Fields>) -> Result<OutboxEntry, String> {
     let draft = fields.and_then(|fields| fields.iter().find(|(name, _)| name == b"e"));
     let (_, draft) = draft.ok_or("it has no field `e`")?;
     let time = time_of(id).ok_or("its id is no time in microseconds")?;

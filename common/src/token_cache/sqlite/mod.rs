@@ -13,6 +13,7 @@
 
 mod blobs;
 mod clock;
+mod erasure;
 mod outbox;
 mod refresh_lock;
 mod scan;

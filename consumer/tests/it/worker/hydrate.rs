@@ -1,17 +1,22 @@
 //! One run over the index: who is hydrated, who is not, who is left alone; and what the log and the index are told.
 
+use std::time::Duration;
+
 use common::account::CacheKey;
-use common::event::{Activity, FailureReason};
-use common::identity::SilentOptions;
+use common::event::{AccountHint, Activity, EventDraft, FailureReason};
+use common::identity::{OnBehalfOfSession, SilentOptions};
 use common::index::{AccountState, Filter, Query};
+use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{Expiry, Layout};
 use consumer::worker::{AccountOutcome, Selection, Skipped, WorkerSettings};
 use jiff::Timestamp;
-use std::time::Duration;
 use testkit::identity_provider::{Fault, FaultRule, Options, User};
+use testkit::wait_until;
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{ADA, GRACE, Rig, client, details_of, everybody, secrets, strict, tenant};
+use super::rig::{ADA, GRACE, Rig, client, details_of, everybody, secrets, strict, tenant, web};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_token_that_is_valid_needs_nothing_and_tells_nothing() {
@@ -221,7 +226,7 @@ async fn under_an_authority_of_all_tenants_each_user_is_refreshed_in_the_tenant_
     let refresh_token = answer["refresh_token"].as_str().unwrap().into();
     let home_account_id = User::new(super::rig::TENANT, ADA, ADA).home_account_id().parse().unwrap();
     let tokens = rig.client.refresh(&refresh_token, &home_account_id, &"User.Read".parse().unwrap()).await.unwrap();
-    let mut blob = common::token_cache::msal::TokenCacheBlob::empty();
+    let mut blob = TokenCacheBlob::empty();
     tokens.save_into(&mut blob);
     let guest: CacheKey = home_account_id.as_str().parse().unwrap();
     rig.put(&guest, &blob.serialize()).await;
@@ -235,4 +240,47 @@ async fn under_an_authority_of_all_tenants_each_user_is_refreshed_in_the_tenant_
         assert_eq!(access.len(), 1);
         assert_eq!(rig.provider.validate(&access[0]).unwrap().tenant_id, tenant);
     }
+}
+
+#[tokio::test]
+async fn the_session_of_an_api_is_hydrated_under_its_own_key() {
+    let rig = Rig::embedded(strict()).await;
+    let scopes = format!("openid profile offline_access api://{}/access", super::rig::CLIENT);
+    let answer = rig.provider.sign_in(super::rig::CLIENT, super::rig::TENANT, ADA, &scopes).unwrap();
+    let assertion = answer["access_token"].as_str().unwrap().into();
+    let key: CacheKey = "night-job-7".parse().unwrap();
+    let session = OnBehalfOfSession::LongRunning(key.clone());
+    let tokens = rig.client.on_behalf_of(&assertion, &"Mail.Read".parse().unwrap(), &session).await.unwrap();
+    let mut blob = TokenCacheBlob::empty();
+    tokens.save_into(&mut blob);
+    rig.put(&key, &blob.serialize()).await;
+    rig.list(&key, &details_of(&tokens, ADA)).await;
+    assert_eq!(rig.hydrate().await.count(AccountOutcome::StillValid), 1);
+    rig.expire();
+    let report = rig.hydrate().await;
+    assert_eq!(report.hydrated, 1, "{report:?}");
+    let blob = rig.blob(&key).await;
+    let tokens: Vec<_> = blob.access_tokens().collect();
+    assert_eq!((tokens.len(), tokens[0].assertion_hash), (1, Some("night-job-7")));
+    let live = rig.provider.validate(tokens[0].secret.expose_secret()).unwrap();
+    assert_eq!((live.username.as_deref(), live.permissions.as_str()), (Some(ADA), "Mail.Read"));
+}
+
+#[tokio::test]
+async fn a_user_who_signs_out_while_their_token_is_refreshed_stays_signed_out() {
+    let rig = Rig::embedded(strict()).await;
+    let ada = rig.sign_in(ADA).await;
+    rig.expire();
+    rig.provider.inject(Fault::Delay { millis: 300 });
+    let sign_out = async {
+        wait_until(PATIENCE, async || rig.is_locked(&ada.key).await).await;
+        let removal = EventDraft::new(web(), ada.key.clone(), Activity::Removed(AccountHint::default()));
+        assert!(rig.cache.store.remove(&ada.key, Some(&removal)).await.unwrap());
+    };
+    let (report, ()) = tokio::join!(rig.hydrate(), sign_out);
+    assert_eq!((report.hydrated, report.count(AccountOutcome::NoToken(FailureReason::CacheMissing))), (0, 1));
+    assert_eq!(rig.cache.store.read(&ada.key).await.unwrap(), None, "nothing is made anew");
+    rig.events().await;
+    assert_eq!(rig.account(&ada.key).await.state(), AccountState::Removed);
+    assert_eq!(rig.hydrate().await.accounts, 0, "and nobody lists the account");
 }

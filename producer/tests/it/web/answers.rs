@@ -13,7 +13,7 @@ use crate::rig::PATIENCE;
 fn assert_is_guarded(shown: &Shown, path: &str) {
     let header = |name: &str| shown.headers.get(name).unwrap_or_else(|| panic!("{name} of {path}")).to_str().unwrap();
     let policy = header("content-security-policy");
-    for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "style-src 'self'"] {
+    for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self';"] {
         assert!(policy.contains(part), "{path}: {policy}");
     }
     assert!(!policy.contains("unsafe"), "{policy}");
@@ -29,7 +29,8 @@ fn assert_is_guarded(shown: &Shown, path: &str) {
 async fn every_answer_is_guarded() {
     let site = Site::start().await;
     let (mut nobody, mut ada) = (site.browser(), site.signed_in(ADA).await);
-    let paths = ["/", "/account", "/sign-in", "/signed-in", "/sign-out", "/signed-out", "/livez", "/nowhere"];
+    let paths =
+        ["/", "/account", "/sign-in", "/signed-in", "/sign-out", "/signing-out", "/signed-out", "/livez", "/nowhere"];
     for path in paths.into_iter().chain(["/style.css", "/icon.svg"]) {
         assert_is_guarded(&nobody.get(path).await, path);
         assert_is_guarded(&ada.get(path).await, path);

@@ -2,6 +2,7 @@
 
 mod account;
 mod answers;
+mod program;
 mod sessions;
 mod sign_in;
 mod sign_out;

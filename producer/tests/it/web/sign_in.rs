@@ -32,6 +32,19 @@ async fn a_second_sign_in_keeps_what_others_wrote_into_the_cache() {
 }
 
 #[tokio::test]
+async fn one_user_signs_in_in_several_browsers_at_once() {
+    let site = Site::start().await;
+    let sign_ins = (0..3).map(|_| async {
+        let mut browser = site.browser();
+        browser.sign_in(ADA).await;
+        browser.get("/account").await.status
+    });
+    assert_eq!(futures_util::future::join_all(sign_ins).await, [200; 3]);
+    assert_eq!(site.blob(&key_of(ADA)).await.unwrap().refresh_tokens().count(), 1);
+    assert_eq!(site.event_types().await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_cache_that_cannot_be_read_is_replaced_by_the_next_sign_in() {
     let site = Site::start().await;
     let key = key_of(ADA);
@@ -159,6 +172,17 @@ async fn the_request_has_pkce_a_state_and_a_nonce() {
         assert!(parameter(&asked, name).unwrap().len() >= 22, "{name}");
     }
     assert_eq!(parameter(&asked, "redirect_uri").unwrap(), format!("{}/signed-in", site.url));
+}
+
+#[tokio::test]
+async fn a_sign_in_begun_under_another_name_of_the_machine_goes_on_under_the_one_that_is_registered() {
+    let site = Site::start().await;
+    let port = site.url.rsplit(':').next().unwrap();
+    let mut browser = site.browser();
+    browser.at(&format!("http://localhost:{port}"));
+    let shown = browser.get("/sign-in?return_to=/account?tab=1").await;
+    assert_eq!(shown.location(), format!("{}/sign-in?return_to=%2Faccount%3Ftab%3D1", site.url));
+    assert!(browser.cookies.is_empty());
 }
 
 #[tokio::test]

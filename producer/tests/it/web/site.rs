@@ -71,8 +71,7 @@ impl Site {
     }
 
     pub(crate) fn browser(&self) -> Browser {
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-        Browser { site: self.url.clone(), http, cookies: BTreeMap::new() }
+        Browser::new(&self.url)
     }
 
     /// A browser in which this user is signed in.
@@ -209,6 +208,17 @@ impl Shown {
 }
 
 impl Browser {
+    /// A fresh one, for the site at `url`.
+    pub(crate) fn new(url: &str) -> Self {
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
+        Self { site: url.to_owned(), http, cookies: BTreeMap::new() }
+    }
+
+    /// Visits the site by another address from now on.
+    pub(crate) fn at(&mut self, url: &str) {
+        url.clone_into(&mut self.site);
+    }
+
     pub(crate) async fn get(&mut self, path: &str) -> Shown {
         self.send(self.http.get(format!("{}{path}", self.site))).await
     }

@@ -162,6 +162,10 @@ pub async fn a_scan_has_every_account(index: &TestIndex) {
     for count in [1, 100, 10_000] {
         assert_eq!(scan_all(&*live(index).await, count).await, fold(&events), "{count} to a page");
     }
+    let keys: Vec<CacheKey> = ["gone", "nobody", "many 7", "gone"].map(key).to_vec();
+    let found = live(index).await.get_many(&keys).await.expect("an answer");
+    let expected: Vec<_> = keys.iter().map(|key| fold(&events).remove(key)).collect();
+    assert_eq!(found, expected, "many at once, in their order");
 }
 
 /// Record, lists and counts, to what a join would never give; and not if the account is another by then.
