@@ -15,7 +15,7 @@ pub struct Grown {
 #[derive(Debug, thiserror::Error)]
 pub enum GrowError {
     /// Partitions are never taken away: they hold events.
-    #[error("the log has {there} partitions and is never made smaller; give {there} or more")]
+    #[error("the log has {there} partitions, and none is ever taken away")]
     Fewer {
         /// How many there are.
         there: u32,

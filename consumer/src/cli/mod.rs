@@ -5,7 +5,6 @@ mod bar;
 mod dead;
 mod doctor;
 mod erase;
-mod grow;
 mod hydrate;
 mod keys;
 mod pick;
@@ -62,7 +61,7 @@ enum Command {
     Dead(dead::Dead),
     /// Write the index to one file, or restore it from one
     Snapshot(snapshot::Snapshot),
-    /// Show the partitions of the log, declare it, or give it more partitions
+    /// Show the exchange, streams and queues of the log, or declare them
     Topology(topology::Topology),
 }
 

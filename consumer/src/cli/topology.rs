@@ -1,23 +1,20 @@
 //! `consumer topology`: the log's partitions, and the one place that declares them.
 
 use clap::{Args, Subcommand};
-use common::backends::Backends;
+use common::backends::{Backends, GrowLogError};
 use common::index::ActivityStore;
-use common::log::{ActivityLog, Bounds};
+use common::log::{ActivityLog, Bounds, GrowError, MAX_PARTITIONS};
 use common::output;
-use common::program::Outcome;
+use common::program::{Outcome, WrongUsage};
 use consumer::gap::{headroom, kept_from};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::grow::Grow;
-
-/// Show the partitions of the log, declare it, or give it more partitions
+/// Show the partitions of the log, or declare it
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Topology {
     #[command(subcommand)]
-    change: Option<Change>,
+    what: Option<What>,
     /// Declare the exchange, streams and queues first; what is there already stays as it is
     #[arg(long)]
     apply: bool,
@@ -25,14 +22,18 @@ pub(super) struct Topology {
     #[arg(long)]
     index: bool,
     /// One JSON document instead of a table
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Subcommand)]
-enum Change {
-    /// Add partitions while everything runs
-    Grow(Grow),
+enum What {
+    /// Add partitions while everything runs; none is ever taken away
+    Grow {
+        /// How many there shall be in all
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PARTITIONS)))]
+        partitions: u32,
+    },
 }
 
 #[derive(Serialize)]
@@ -57,11 +58,11 @@ struct IndexView {
 
 impl Topology {
     pub(super) async fn run(self, backends: &Backends) -> anyhow::Result<Outcome> {
-        if let Some(Change::Grow(grow)) = self.change {
-            return grow.run(backends).await;
-        }
         if self.apply {
             backends.declare_log().await?;
+        }
+        if let Some(What::Grow { partitions }) = self.what {
+            grow(backends, partitions).await?;
         }
         let log = backends.log().await?.log;
         let index = if self.index { Some(backends.index().await?) } else { None };
@@ -72,6 +73,13 @@ impl Topology {
             output::table(&PartitionView::HEADINGS, partitions.iter().map(PartitionView::row));
         }
         Ok(Outcome::Done)
+    }
+}
+
+async fn grow(backends: &Backends, partitions: u32) -> anyhow::Result<()> {
+    match backends.grow_log(partitions).await {
+        Err(GrowLogError::Grow(fewer @ GrowError::Fewer { .. })) => Err(WrongUsage(fewer.to_string()).into()),
+        grown => Ok(grown.map(drop)?),
     }
 }
 

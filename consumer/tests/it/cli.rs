@@ -128,7 +128,7 @@ async fn partitions_are_added_by_command_and_shown_with_the_index() {
     for servers in [on_servers, Servers { log: Some(file.clone()), index: Some(file), ..Servers::default() }] {
         servers.json(&["topology", "--apply", "--json"]).await;
         let grown = servers.json(&["topology", "grow", "--partitions", "3", "--json"]).await;
-        assert_eq!(grown["partitions"], 3);
+        assert_eq!(grown.as_array().unwrap().len(), 3);
         let shown = servers.json(&["topology", "--index", "--json"]).await;
         let empty = serde_json::json!({
             "partition": 2, "first_offset": 0, "next_offset": 0, "kept_from": null,
