@@ -30,11 +30,12 @@ pub(crate) async fn measure(space: &Space, size: Size) -> anyhow::Result<Vec<Fig
     let log = space.log(1).await?;
     fill(&log, size).await?;
     let few = events(size.events, size.accounts)?;
+    let prefix = space.prefix();
     let plain = declare_stream(&space.amqp_url(), "bench.rebuild").await?;
     publish_one_by_one(&plain, &few).await?;
-    let floor = project_one_by_one(&plain, few.len(), &space.pool, &format!("{}floor:", space.prefix())).await?;
+    let floor = project_one_by_one(&plain, few.len(), &space.pool, &format!("{prefix}floor:")).await?;
 
-    let index = space.index(&space.prefix()).await?;
+    let index = space.index(&prefix).await?;
     let stop = CancellationToken::new();
     let projector = Projector::new(log.clone(), log.clone(), index.clone(), ProjectorSettings::default());
     let projecting = tokio::spawn(projector.run(stop.clone()));
