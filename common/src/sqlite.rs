@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
@@ -37,7 +38,9 @@ impl Database {
             .foreign_keys(true);
         let pool =
             |connections: u32| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(BUSY_TIMEOUT * 3);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(|e| sqlite_error(&address, e))?;
+        let connect = || pool(1).connect_with(options.clone());
+        let connected = connect.retry(pauses_at_opening()).when(is_busy).await;
+        let writer = connected.map_err(|e| sqlite_error(&address, e))?;
         let readers = pool(READERS).connect_lazy_with(options);
         Ok(Self { address, writer, readers })
     }
@@ -83,6 +86,20 @@ impl Database {
     }
 }
 
+/// Who opens the file while somebody else makes or closes it is told that it is busy, and SQLite does not wait there,
+/// since the two could wait for each other. Together these are about [`BUSY_TIMEOUT`].
+fn pauses_at_opening() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(5))
+        .with_max_delay(Duration::from_millis(500))
+        .with_max_times(25)
+        .with_jitter()
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(5)
+}
+
 fn path_of(url: &ServerUrl) -> PathBuf {
     let text = url.expose();
     let path = text.strip_prefix("sqlite://").unwrap_or(text);
@@ -123,6 +140,22 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_others_make_and_close_at_the_same_time_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in 0..20 {
+            let url: ServerUrl = format!("sqlite://{}/{file}.sqlite", folder.path().display()).parse().unwrap();
+            let mut opening = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let url = url.clone();
+                opening.spawn(async move { Database::open(&url).await.map(drop) });
+            }
+            for opened in opening.join_all().await {
+                opened.unwrap();
+            }
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_begin_that_is_dropped_half_way_leaves_the_writer_free() {

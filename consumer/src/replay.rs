@@ -150,12 +150,14 @@ impl Replay {
         Ok(asked.len() as u64)
     }
 
+    /// An event that names no tenant may be about one of this tenant's accounts: to leave a removal out would bring the
+    /// account back, and to apply another account's again does no harm.
     fn is_asked_for(&self, event: &ActivityEvent) -> bool {
         let ReplaySettings { tenant, account, until, .. } = &self.settings;
         let is_in_time = !matches!(until, Until::Time(until) if event.time > *until);
         is_in_time
             && account.as_ref().is_none_or(|account| event.subject == *account)
-            && tenant.as_ref().is_none_or(|tenant| event.activity.tenant_id() == Some(tenant))
+            && tenant.as_ref().is_none_or(|tenant| event.activity.tenant_id().is_none_or(|own| own == tenant))
     }
 
     async fn stretches(&self) -> Result<Vec<Stretch>, LogError> {

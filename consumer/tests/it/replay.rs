@@ -64,10 +64,21 @@ async fn a_replay_is_narrowed_by_tenant_account_and_partition() {
     let tenant: Option<TenantId> = one.tenant_id().cloned();
     let report = replay(&rig, ReplaySettings { tenant, ..ReplaySettings::default() }).await;
     assert!(report.applied > 0 && report.passed_over > 0);
-    let of_tenant = accounts.iter().filter(|account| account.tenant_id() == one.tenant_id()).count();
-    assert_eq!(there(&rig, &accounts).await.len(), of_tenant);
+    for account in &accounts {
+        let replayed = rig.store.get(&account.cache_key).await.unwrap();
+        if account.tenant_id() == one.tenant_id() {
+            let replayed = replayed.unwrap();
+            assert_eq!(times(&replayed), times(account));
+        } else {
+            assert!(!replayed.is_some_and(|replayed| replayed.is_listed()), "{}", account.cache_key);
+        }
+    }
     let report = replay(&rig, ReplaySettings { partition: Some(1), ..ReplaySettings::default() }).await;
     assert_eq!(report.messages, rig.ends().await[&1]);
+}
+
+fn times(account: &AccountActivity) -> [Option<Timestamp>; 3] {
+    [account.last_activity, account.last_hydration, account.removed_at]
 }
 
 async fn there(rig: &Rig, accounts: &[AccountActivity]) -> Vec<CacheKey> {
