@@ -1,13 +1,16 @@
 //! The grants without a browser: refresh and on-behalf-of, with both credentials.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use common::account::CacheKey;
 use common::event::FailureReason;
 use common::identity::{
-    AssertionAlgorithm, CertificateError, ClientCertificate, Credential, GrantError, IdentityClient, OnBehalfOfSession,
-    TokenResponse, UnusableAnswer, assertion_cache_key,
+    AssertionAlgorithm, CertificateError, ClientCertificate, Clock, Credential, GrantError, IdentityClient,
+    OnBehalfOfSession, TokenResponse, UnusableAnswer, assertion_cache_key,
 };
+use jiff::{SignedDuration, Timestamp};
 use testkit::certificates::CertificateAuthority;
 use testkit::identity_provider::{AssertionKey, Client, Options, Rotation, User};
 
@@ -31,6 +34,25 @@ async fn a_refresh_brings_a_new_access_token_of_the_same_account() {
         assert_eq!((live.username.as_deref(), live.permissions.as_str()), (Some(ADA), "Mail.Read"));
     }
     assert_eq!(tokens.home_account_id.as_str(), User::new(HOME, ADA, "Ada").home_account_id());
+    assert_eq!(provider.families_revoked(), 0);
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_is_not_lost_because_two_clocks_differ() {
+    let provider = provider(Options { rotation: Rotation::Strict, ..Options::default() }).await;
+    let seconds_ahead = Arc::new(AtomicI64::new(0));
+    let clock = {
+        let (provider, seconds_ahead) = (Arc::clone(&provider), Arc::clone(&seconds_ahead));
+        let ahead = move || SignedDuration::from_secs(seconds_ahead.load(Ordering::SeqCst));
+        Clock::new(move || Timestamp::UNIX_EPOCH + provider.now() + ahead())
+    };
+    let client = IdentityClient::discover_at(settings(&provider, HOME), clock).await.unwrap();
+    let mut tokens = sign_in(&client, ADA).await.tokens;
+    for ahead in [4000, -4000, 0] {
+        seconds_ahead.store(ahead, Ordering::SeqCst);
+        tokens = refresh(&client, &tokens, "User.Read").await.unwrap();
+        assert!(provider.validate(tokens.access_token.expose()).is_some());
+    }
     assert_eq!(provider.families_revoked(), 0);
 }
 
