@@ -12,7 +12,7 @@ use common::event::encode;
 use common::index::{ActivityStore as _, Checkpoint};
 use common::log::ActivityLog as _;
 use common::token_cache::{Expiry, Layout};
-use consumer::projector::{Projector, ProjectorSettings};
+use consumer::projector::{Projector, ProjectorSettings, ProjectorStatus};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
@@ -68,7 +68,7 @@ async fn write_to_visible(space: &Space, rate: u32, seconds: u64) -> anyhow::Res
     let mut ready = projector.status();
     let relaying = tokio::spawn(relay.run(shutdown.clone()));
     let projecting = tokio::spawn(projector.run(shutdown.clone()));
-    ready.wait_for(consumer::projector::ProjectorStatus::is_ready).await.context("the projector ended")?;
+    ready.wait_for(is_at_the_end).await.context("the projector ended")?;
     let writes = u64::from(rate) * seconds;
     let seen = tokio::spawn(when_applied(status, writes));
     let written =
@@ -108,17 +108,27 @@ async fn write_steadily(adapter: TokenCacheAdapter, rate: u32, writes: u64) -> a
 
 /// When each event was noted as applied, in order.
 async fn when_applied(
-    mut status: tokio::sync::watch::Receiver<consumer::projector::ProjectorStatus>,
+    mut status: tokio::sync::watch::Receiver<ProjectorStatus>,
     events: u64,
 ) -> anyhow::Result<Vec<Instant>> {
+    let before = applied(&status.borrow());
     let mut seen = Vec::new();
     while (seen.len() as u64) < events {
         status.changed().await.context("the projector ended")?;
         let now = Instant::now();
-        let applied: u64 = status.borrow().partitions.values().map(|partition| partition.events_applied).sum();
+        let applied = applied(&status.borrow()) - before;
         seen.resize(applied as usize, now);
     }
     Ok(seen)
+}
+
+fn applied(status: &ProjectorStatus) -> u64 {
+    status.partitions.values().map(|partition| partition.events_applied).sum()
+}
+
+/// Whether it has applied what earlier parts left in the log.
+fn is_at_the_end(status: &ProjectorStatus) -> bool {
+    status.is_ready() && status.partitions.values().all(|partition| partition.is_caught_up && partition.held_bytes == 0)
 }
 
 /// Publish to deliver alone: a message per event, over one connection, without waiting for confirms.

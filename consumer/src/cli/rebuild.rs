@@ -21,7 +21,7 @@ pub(super) struct Rebuild {
     #[command(flatten)]
     instead: Instead,
     /// How many accounts are held in memory at once, about; each takes up to a kilobyte
-    #[arg(long, default_value_t = 200_000, value_name = "N")]
+    #[arg(long, default_value_t = 250_000, value_name = "N")]
     accounts_at_once: usize,
     /// How many accounts of the old and the new index are compared before the swap
     #[arg(long, default_value_t = 10_000, value_name = "N")]

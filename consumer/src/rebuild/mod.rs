@@ -63,7 +63,7 @@ pub struct RebuildSettings {
 impl Default for RebuildSettings {
     fn default() -> Self {
         Self {
-            accounts_at_once: 200_000,
+            accounts_at_once: 250_000,
             compare: 10_000,
             heartbeat: Duration::from_secs(1),
             dead_after: Duration::from_secs(10),
