@@ -141,7 +141,7 @@ async fn confirmed_appends_survive_the_end_of_connections_and_of_the_broker(
     broker: &mut PrivateRabbitMq,
     log: &RabbitMqLog,
 ) {
-    let from = log.bounds(1).await.unwrap().next;
+    let (from, losses) = (log.bounds(1).await.unwrap().next, log.append_connection_losses());
     let writing = CancellationToken::new();
     let writers: Vec<_> = (0..4).map(|_| write_until(writing.clone(), log.clone())).collect();
     let reading = read_until_seen(log.clone(), from);
@@ -156,25 +156,31 @@ async fn confirmed_appends_survive_the_end_of_connections_and_of_the_broker(
     more_is_read(&reading.seen).await;
     writing.cancel();
 
-    let mut confirmed = HashSet::new();
+    let mut confirmed = Vec::new();
     for writer in writers {
         confirmed.extend(writer.await.unwrap());
     }
     assert!(confirmed.len() > 20, "only {} appends were confirmed", confirmed.len());
+    // A stream confirms before it syncs. Whoever appended is told of the loss of the connection, and sends again.
+    assert!(log.append_connection_losses() > losses);
+    for events in confirmed.chunks(500) {
+        log.append(1, events).await.unwrap();
+    }
+    let confirmed: HashSet<String> = confirmed.iter().map(|event| event.id.to_string()).collect();
     wait_until(PATIENCE, || async { confirmed.is_subset(&*reading.seen.lock().unwrap()) }).await;
     reading.task.abort();
 }
 
-/// Appends events one by one, each again until it is confirmed or all is over; gives the ids of the confirmed ones.
-fn write_until(over: CancellationToken, log: RabbitMqLog) -> JoinHandle<HashSet<String>> {
+/// Appends events one by one, each again until it is confirmed or all is over; gives the confirmed ones.
+fn write_until(over: CancellationToken, log: RabbitMqLog) -> JoinHandle<Vec<ActivityEvent>> {
     tokio::spawn(async move {
-        let mut confirmed = HashSet::new();
+        let mut confirmed = Vec::new();
         while !over.is_cancelled() {
             let event: ActivityEvent = sample_events(1).remove(0);
             while !over.is_cancelled() {
                 match log.append(1, std::slice::from_ref(&event)).await {
                     Ok(()) => {
-                        confirmed.insert(event.id.to_string());
+                        confirmed.push(event);
                         break;
                     }
                     Err(AppendError::Log(error)) => assert!(error.is_transient(), "{error}"),
