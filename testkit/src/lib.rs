@@ -10,12 +10,14 @@
 //! | [`node`] | a certified OpenID provider and a headless browser, by Node.js |
 //! | [`poison`] | messages of every kind that has to be refused |
 //! | [`python`] | the interpreter with MSAL for Python, and users signed in by it |
+//! | [`CapturedLog`] | what the test's own process logged |
 //! | [`wait_until`], [`wait_for`] | waiting for a condition with a bound, instead of sleeping |
 //!
 //! Outside [`identity_provider`], failures are panics with a text that says what to do: a test without its server fails.
 //!
 //! The binary `testkit identity-provider` runs the provider on a port of its own.
 
+mod captured_log;
 pub mod certificates;
 pub mod conformance;
 mod environment;
@@ -27,4 +29,5 @@ pub mod python;
 pub mod servers;
 mod wait;
 
+pub use captured_log::CapturedLog;
 pub use wait::{wait_for, wait_until};

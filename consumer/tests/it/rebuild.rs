@@ -177,7 +177,8 @@ async fn one_rebuild_at_a_time_and_a_dead_one_is_gone_on_with() {
     let beating = tokio::spawn({
         let (generations, alive) = (generations.clone(), alive.clone());
         async move {
-            while alive.run_until_cancelled(tokio::time::sleep(Duration::from_millis(20))).await.is_some() {
+            let mut beats = tokio::time::interval(Duration::from_millis(20));
+            while alive.run_until_cancelled(beats.tick()).await.is_some() {
                 let from = generations.generations().await.unwrap();
                 generations.change(&from, &from.beaten("another")).await.unwrap();
             }

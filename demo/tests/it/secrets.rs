@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::account::CacheKey;
@@ -20,12 +19,12 @@ use common::token_cache::msal::TokenCacheBlob;
 use consumer::worker::{Selection, Worker, WorkerSettings};
 use jiff::Timestamp;
 use redis::Commands as _;
+use testkit::CapturedLog;
 use testkit::identity_provider::{Client, Fault, FaultRule, IdentityProvider, Options, Rotation, User};
 use testkit::servers::{KeyPrefix, Vhost};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use url::Url;
 
 use crate::pipeline::{PATIENCE, Pipeline, consumer};
@@ -82,29 +81,6 @@ impl Seen {
             next = error.source();
         }
         self.add(place, &text);
-    }
-}
-
-/// What this process logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }
 
@@ -315,7 +291,7 @@ fn faults() -> [Fault; 5] {
 
 #[tokio::test]
 async fn no_token_secret_code_or_password_is_anywhere_outside_the_blobs() {
-    let log = Log::default();
+    let log = CapturedLog::default();
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::new(FINEST)).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -350,7 +326,7 @@ async fn no_token_secret_code_or_password_is_anywhere_outside_the_blobs() {
         .await;
     rig.look_into_the_log().await;
     rig.look_into_redis();
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("no token for an account") && logged.contains("a job failed"), "the logs are captured");
     rig.seen.add("logs", &logged);
 

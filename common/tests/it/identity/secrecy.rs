@@ -1,8 +1,6 @@
 //! Nothing that is secret is in a log line, an error or a `Debug` text.
 
 use std::fmt::Write as _;
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::identity::{
@@ -10,35 +8,12 @@ use common::identity::{
     UnusableAnswer,
 };
 use jiff::Timestamp;
+use testkit::CapturedLog;
 use testkit::certificates::CertificateAuthority;
 use testkit::identity_provider::{Fault, Options};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::rig::Rig;
 use super::{ADA, CLIENT, HOME, SECRET, browse, discover, hint, provider, scopes, settings};
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 /// What must be nowhere, and what was shown.
 #[derive(Default)]
@@ -75,7 +50,7 @@ impl Scrub {
 
 #[tokio::test]
 async fn no_secret_is_ever_shown() {
-    let log = Log::default();
+    let log = CapturedLog::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let mut scrub = Scrub::default();
@@ -135,7 +110,7 @@ async fn no_secret_is_ever_shown() {
     scrub.show_error(&rig.acquirer.acquire_token_silent(&rig.request).await.unwrap_err());
 
     scrub.check(&scrub.shown);
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("no tokens"), "something was logged");
     scrub.check(&logged);
 }
