@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::{AccountActivity, AccountState, Counts};
+use super::{AccountActivity, AccountState, Counts, DuePolicy};
 use crate::account::{CacheKey, TenantId};
+use crate::event::to_microseconds;
 
 /// Where one account stands in the indexes. The difference of two entries is what a write has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +18,13 @@ pub(crate) struct IndexEntry<'a> {
     pub(crate) listed_at: Option<i64>,
     /// The lower-cased username it is listed under.
     pub(crate) username: Option<String>,
+    /// When it will be due, in microseconds; `None` keeps it out of the due list.
+    pub(crate) due_at: Option<i64>,
 }
 
 impl<'a> IndexEntry<'a> {
-    /// The entry of `account`.
-    pub(crate) fn of(account: &'a AccountActivity) -> Self {
+    /// The entry of `account` in an index with this policy.
+    pub(crate) fn of(account: &'a AccountActivity, policy: &DuePolicy) -> Self {
         let listed_at = account.last_activity.filter(|_| account.is_listed()).map(|time| time.as_microsecond());
         let username = account.details.as_ref().and_then(|details| details.value.username.as_ref());
         Self {
@@ -29,6 +32,7 @@ impl<'a> IndexEntry<'a> {
             tenant: account.tenant_id(),
             listed_at,
             username: username.filter(|_| listed_at.is_some()).map(|name| name.lower_cased()),
+            due_at: policy.due(account).map(|due| to_microseconds(due.at).as_microsecond()),
         }
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AccountActivity, ActivityStore};
+use super::{AccountActivity, ActivityStore, DuePolicy};
 use crate::account::CacheKey;
 use crate::backend::BackendError;
 use crate::log::Bounds;
@@ -31,6 +31,13 @@ pub trait IndexGenerations: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`BackendError`]; it may have happened then.
     async fn change(&self, from: &Generations, to: &Generations) -> Result<bool, BackendError>;
+
+    /// What makes accounts due in the copy with this number: `wanted`, where nothing was written to it yet, else what
+    /// it was built by. It stays the same for the copy's life, since its due lists were made by it.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    async fn due_policy(&self, number: u32, wanted: &DuePolicy) -> Result<DuePolicy, BackendError>;
 
     /// The copy with this number, whatever becomes live.
     fn generation(&self, number: u32) -> Arc<dyn IndexUpkeep>;

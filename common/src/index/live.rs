@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 
 use super::{
-    AccountActivity, ActivityStore, Checkpoint, Counts, Generations, IndexGenerations, IndexUpkeep, ListError,
-    ListRequest, Page,
+    AccountActivity, ActivityStore, Checkpoint, Counts, DuePolicy, Generations, IndexGenerations, IndexUpkeep,
+    ListError, ListRequest, Page,
 };
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
@@ -33,6 +33,13 @@ pub(crate) trait Generational: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// See [`IndexGenerations::change`].
     fn change(&self, from: &Generations, to: &Generations) -> impl Future<Output = Result<bool, BackendError>> + Send;
+
+    /// See [`IndexGenerations::due_policy`].
+    fn due_policy(
+        &self,
+        number: u32,
+        wanted: &DuePolicy,
+    ) -> impl Future<Output = Result<DuePolicy, BackendError>> + Send;
 
     /// See [`IndexGenerations::delete`].
     fn delete(&self, number: u32) -> impl Future<Output = Result<(), BackendError>> + Send;
@@ -125,6 +132,10 @@ impl<B: Generational> IndexGenerations for LiveIndex<B> {
             self.seen.store(to.live, Ordering::Relaxed);
         }
         Ok(is_changed)
+    }
+
+    async fn due_policy(&self, number: u32, wanted: &DuePolicy) -> Result<DuePolicy, BackendError> {
+        self.backend.due_policy(number, wanted).await
     }
 
     fn generation(&self, number: u32) -> Arc<dyn IndexUpkeep> {

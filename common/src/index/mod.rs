@@ -6,6 +6,8 @@
 mod activity;
 #[cfg(test)]
 mod arbitrary;
+mod claims;
+mod due;
 mod entry;
 mod generations;
 mod leases;
@@ -18,6 +20,11 @@ mod sqlite;
 mod store;
 
 pub use activity::{AccountActivity, AccountState, Register, Stamp, fold};
+pub use claims::{
+    Claim, ClaimError, ClaimRates, ClaimRequest, Claims, Completion, DueAccount, DuePage, DueRequest, Fence, HeldClaim,
+    Hold, Renewed, WorkerId,
+};
+pub use due::{Due, DuePolicy, DueReason};
 pub use generations::{Building, Generations, IndexGenerations, IndexUpkeep, ScanCursor, ScanPage};
 pub use leases::{LeaseView, MemberId, PartitionLeases};
 pub use live::LiveIndex;

@@ -1,33 +1,32 @@
 -- Writes accounts that are still as they were read, and moves them in the lists and counts; says which were not.
--- KEYS: accounts, counts, dropped, and the lists.
--- ARGV: n; n members; then for each account: the record that was read, the new one ('' for none), its score,
---       how many lists it goes into, leaves, and counts it changes; the numbers of these lists in KEYS;
---       the counts' fields, each with its change.
+-- KEYS: accounts, counts, dropped, the tenants by when their first account is due, and the lists.
+-- ARGV: n, d; the numbers in KEYS of d due lists, each with its tenant; n members; then for each account: the record
+--       that was read, the new one ('' for none), how many lists it goes into, leaves, and counts it changes; the
+--       numbers in KEYS of the lists it goes into, each with its score; of those it leaves; the counts' fields, each
+--       with its change.
 -- Returns the places, from 1, of the accounts that were not as read. Scores and records stay strings all the way.
 if redis.call('EXISTS', KEYS[3]) == 1 then
     return redis.error_reply('DROPPED generation')
 end
-local n = tonumber(ARGV[1])
-local stored = redis.call('HMGET', KEYS[1], unpack(ARGV, 2, n + 1))
+local n, first = tonumber(ARGV[1]), 2 + 2 * ARGV[2]
+local stored = redis.call('HMGET', KEYS[1], unpack(ARGV, first + 1, first + n))
 local records, removed, added, dropped, counted, changed = {}, {}, {}, {}, {}, {}
 
-local function append(groups, name, ...)
-    local group = groups[name]
-    if not group then
-        group = {}
-        groups[name] = group
+local function group(groups, name)
+    local found = groups[name]
+    if not found then
+        found = {}
+        groups[name] = found
     end
-    for _, value in ipairs({...}) do
-        group[#group + 1] = value
-    end
+    return found
 end
 
-local at = n + 2
+local at = first + n + 1
 for i = 1, n do
-    local member, score = ARGV[i + 1], ARGV[at + 2]
-    local drops = at + 6 + ARGV[at + 3]
-    local counts = drops + ARGV[at + 4]
-    local next = counts + 2 * ARGV[at + 5]
+    local member = ARGV[first + i]
+    local drops = at + 5 + 2 * ARGV[at + 2]
+    local counts = drops + ARGV[at + 3]
+    local next = counts + 2 * ARGV[at + 4]
     if (stored[i] or '') ~= ARGV[at] then
         changed[#changed + 1] = i
     else
@@ -37,11 +36,14 @@ for i = 1, n do
             records[#records + 1] = member
             records[#records + 1] = ARGV[at + 1]
         end
-        for j = at + 6, drops - 1 do
-            append(added, ARGV[j], score, member)
+        for j = at + 5, drops - 1, 2 do
+            local entries = group(added, ARGV[j])
+            entries[#entries + 1] = ARGV[j + 1]
+            entries[#entries + 1] = member
         end
         for j = drops, counts - 1 do
-            append(dropped, ARGV[j], member)
+            local members = group(dropped, ARGV[j])
+            members[#members + 1] = member
         end
         for j = counts, next - 1, 2 do
             counted[ARGV[j]] = (counted[ARGV[j]] or 0) + ARGV[j + 1]
@@ -51,11 +53,21 @@ for i = 1, n do
 end
 
 -- A server that is full refuses a script at its first write if that needs memory, and at no later one.
-for list, members in pairs(added) do
-    redis.call('ZADD', KEYS[tonumber(list)], unpack(members))
+for list, entries in pairs(added) do
+    redis.call('ZADD', KEYS[tonumber(list)], unpack(entries))
 end
 for list, members in pairs(dropped) do
     redis.call('ZREM', KEYS[tonumber(list)], unpack(members))
+end
+for i = 3, first, 2 do
+    if added[ARGV[i]] or dropped[ARGV[i]] then
+        local soonest = redis.call('ZRANGE', KEYS[tonumber(ARGV[i])], 0, 0, 'WITHSCORES')
+        if soonest[2] then
+            redis.call('ZADD', KEYS[4], soonest[2], ARGV[i + 1])
+        else
+            redis.call('ZREM', KEYS[4], ARGV[i + 1])
+        end
+    end
 end
 -- The records come after the lists: should a list be of another type, nothing counts as written.
 if #records > 0 then

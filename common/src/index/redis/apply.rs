@@ -13,7 +13,7 @@ use super::keys::{Keys, MEMBER_BYTES, count_field, member};
 use crate::account::TenantId;
 use crate::backend::{BackendError, Trouble};
 use crate::index::entry::{self, IndexEntry};
-use crate::index::{AccountActivity, AccountState, record};
+use crate::index::{AccountActivity, AccountState, DuePolicy, record};
 
 /// How many accounts one script writes: some milliseconds in which Redis serves nobody else.
 const CHUNK: usize = 500;
@@ -38,19 +38,22 @@ impl RedisGeneration {
         }
         let accounts = entry::by_key(changes);
         let accounts: Vec<&AccountActivity> = accounts.values().map(AsRef::as_ref).collect();
+        let policy = self.due_policy().await?;
         let connection = self.pool.get().await?;
-        let chunks: Vec<_> = accounts.chunks(CHUNK).map(|chunk| self.apply_chunk(connection.clone(), chunk)).collect();
+        let chunks: Vec<_> =
+            accounts.chunks(CHUNK).map(|chunk| self.apply_chunk(connection.clone(), &policy, chunk)).collect();
         stream::iter(chunks).buffer_unordered(CHUNKS_AT_ONCE).try_collect().await
     }
 
     async fn apply_chunk(
         &self,
         mut connection: MultiplexedConnection,
+        policy: &DuePolicy,
         chunk: &[&AccountActivity],
     ) -> Result<(), BackendError> {
         let mut left = chunk.to_vec();
         for pause in pauses() {
-            left = self.try_chunk(&mut connection, &left).await?;
+            left = self.try_chunk(&mut connection, policy, &left).await?;
             if left.is_empty() {
                 return Ok(());
             }
@@ -65,13 +68,14 @@ impl RedisGeneration {
     async fn try_chunk<'a>(
         &self,
         connection: &mut MultiplexedConnection,
+        policy: &DuePolicy,
         chunk: &[&'a AccountActivity],
     ) -> Result<Vec<&'a AccountActivity>, BackendError> {
         let members: Vec<[u8; MEMBER_BYTES]> = chunk.iter().map(|said| member(&said.cache_key)).collect();
         let fields: Vec<&[u8]> = members.iter().map(|member| &member[..]).collect();
         let records: Vec<Option<Vec<u8>>> =
             connection.hmget(self.keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
-        let mut batch = Batch::new(&self.keys);
+        let mut batch = Batch::new(&self.keys, policy);
         let mut said_of = Vec::new();
         for ((said, member), read) in chunk.iter().zip(members).zip(records) {
             if let Some(write) = self.merge(said, member, read)? {
@@ -113,7 +117,8 @@ impl RedisGeneration {
     ) -> Result<bool, BackendError> {
         let Some(account) = with.or(expected) else { return Ok(true) };
         let written = |account: Option<&AccountActivity>| account.map(record::encode).unwrap_or_default();
-        let mut batch = Batch::new(&self.keys);
+        let policy = self.due_policy().await?;
+        let mut batch = Batch::new(&self.keys, &policy);
         batch.push(Write {
             member: member(&account.cache_key),
             read: written(expected),
@@ -142,76 +147,112 @@ struct Write {
 /// The arguments of one call of the script.
 struct Batch<'a> {
     keys: &'a Keys,
+    policy: &'a DuePolicy,
     lists: Lists,
     writes: Vec<(Write, Moves)>,
 }
 
 /// What a write does beside the record.
 struct Moves {
-    score: i64,
-    into: Vec<usize>,
+    /// Numbers of lists, and the score in each.
+    into: Vec<(usize, i64)>,
     out_of: Vec<usize>,
     counts: Vec<(String, i64)>,
 }
 
-/// The lists of a call and their places among its keys, from 1.
+/// The lists of a call and their numbers among its keys, from 1.
 #[derive(Default)]
 struct Lists {
     keys: Vec<String>,
-    places: HashMap<String, usize>,
+    numbers: HashMap<String, usize>,
+    /// The due lists among them, and the tenant of each.
+    due: Vec<(usize, String)>,
+}
+
+/// A list, and the account's place in it.
+struct Place {
+    list: String,
+    score: i64,
+    /// The tenant whose due list it is.
+    due_of: Option<String>,
 }
 
 impl Lists {
-    /// The accounts, the counts and the mark of a deleted generation come first.
-    const FIRST_PLACE: usize = 4;
+    /// The accounts, the counts, the mark of a deleted generation and the tenants with due accounts come first.
+    const FIRST_NUMBER: usize = 5;
 
-    fn place(&mut self, list: String) -> usize {
-        let next = self.keys.len() + Self::FIRST_PLACE;
-        *self.places.entry(list).or_insert_with_key(|list| {
-            self.keys.push(list.clone());
-            next
-        })
+    fn number(&mut self, place: Place) -> usize {
+        if let Some(number) = self.numbers.get(&place.list) {
+            return *number;
+        }
+        let number = self.keys.len() + Self::FIRST_NUMBER;
+        self.keys.push(place.list.clone());
+        self.numbers.insert(place.list, number);
+        self.due.extend(place.due_of.map(|tenant| (number, tenant)));
+        number
     }
 }
 
 impl<'a> Batch<'a> {
-    fn new(keys: &'a Keys) -> Self {
-        Self { keys, lists: Lists::default(), writes: Vec::new() }
+    fn new(keys: &'a Keys, policy: &'a DuePolicy) -> Self {
+        Self { keys, policy, lists: Lists::default(), writes: Vec::new() }
     }
 
     fn push(&mut self, write: Write) {
-        let before = write.before.as_ref().map(IndexEntry::of);
-        let after = write.after.as_ref().map(IndexEntry::of);
+        let before = write.before.as_ref().map(|before| IndexEntry::of(before, self.policy));
+        let after = write.after.as_ref().map(|after| IndexEntry::of(after, self.policy));
         let moves = self.moves(before.as_ref(), after.as_ref());
         self.writes.push((write, moves));
     }
 
     fn moves(&mut self, before: Option<&IndexEntry<'_>>, after: Option<&IndexEntry<'_>>) -> Moves {
-        let old = before.map(|before| self.keys.lists(before)).unwrap_or_default();
-        let new = after.map(|after| self.keys.lists(after)).unwrap_or_default();
-        let place = |entry: Option<&IndexEntry<'_>>| entry.and_then(|entry| entry.listed_at);
-        let is_at_another_place = place(before) != place(after);
-        let out_of = old.iter().filter(|list| !new.contains(list)).cloned().collect::<Vec<_>>();
-        let into = new.into_iter().filter(|list| is_at_another_place || !old.contains(list)).collect::<Vec<_>>();
-        Moves {
-            score: place(after).unwrap_or_default(),
-            into: into.into_iter().map(|list| self.lists.place(list)).collect(),
-            out_of: out_of.into_iter().map(|list| self.lists.place(list)).collect(),
-            counts: count_changes(before, after),
+        let old = before.map(|before| self.places(before)).unwrap_or_default();
+        let mut new = after.map(|after| self.places(after)).unwrap_or_default();
+        let (mut into, mut out_of) = (Vec::new(), Vec::new());
+        for left in old {
+            match new.iter().position(|place| place.list == left.list) {
+                Some(at) if new[at].score == left.score => drop(new.swap_remove(at)),
+                Some(_) => {}
+                None => out_of.push(self.lists.number(left)),
+            }
         }
+        for place in new {
+            let score = place.score;
+            into.push((self.lists.number(place), score));
+        }
+        Moves { into, out_of, counts: count_changes(before, after) }
+    }
+
+    /// All lists that an account is in.
+    fn places(&self, entry: &IndexEntry<'_>) -> Vec<Place> {
+        let listed_at = entry.listed_at.unwrap_or_default();
+        let lists = self.keys.activity_lists(entry);
+        let mut places: Vec<Place> = lists.map(|list| Place { list, score: listed_at, due_of: None }).collect();
+        if let Some(score) = entry.due_at {
+            let tenant = entry.tenant.map_or("", TenantId::as_str);
+            places.push(Place { list: self.keys.due(tenant), score, due_of: Some(tenant.to_owned()) });
+        }
+        places
     }
 
     fn call(&self, index: &'a RedisGeneration) -> ScriptInvocation<'a> {
         let mut call = index.scripts.apply.prepare_invoke();
-        call.key(self.keys.accounts()).key(self.keys.counts()).key(self.keys.dropped()).key(&self.lists.keys);
-        call.arg(self.writes.len());
+        call.key(self.keys.accounts()).key(self.keys.counts()).key(self.keys.dropped()).key(self.keys.due_tenants());
+        call.key(&self.lists.keys);
+        call.arg(self.writes.len()).arg(self.lists.due.len());
+        for (number, tenant) in &self.lists.due {
+            call.arg(*number).arg(tenant);
+        }
         for (write, _) in &self.writes {
             call.arg(&write.member[..]);
         }
         for (write, moves) in &self.writes {
-            call.arg(&write.read).arg(&write.record).arg(moves.score);
+            call.arg(&write.read).arg(&write.record);
             call.arg(moves.into.len()).arg(moves.out_of.len()).arg(moves.counts.len());
-            call.arg(&moves.into).arg(&moves.out_of);
+            for (number, score) in &moves.into {
+                call.arg(*number).arg(*score);
+            }
+            call.arg(&moves.out_of);
             for (field, change) in &moves.counts {
                 call.arg(field).arg(*change);
             }

@@ -8,11 +8,12 @@ use redis::AsyncCommands as _;
 
 use super::Scripts;
 use super::keys::{Keys, count_field, member, time_field};
+use super::policies::DuePolicies;
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
 use crate::index::{
-    AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, IndexUpkeep, ListError, ListRequest, Page,
-    ScanCursor, ScanPage, paging, record,
+    AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, DuePolicy, IndexUpkeep, ListError, ListRequest,
+    Page, ScanCursor, ScanPage, paging, record,
 };
 use crate::redis_pool::RedisPool;
 
@@ -25,9 +26,16 @@ pub(crate) struct RedisGeneration {
     pub(super) pool: RedisPool,
     pub(super) keys: Keys,
     pub(super) scripts: Arc<Scripts>,
+    pub(super) policies: DuePolicies,
+    pub(super) number: u32,
 }
 
 impl RedisGeneration {
+    /// What makes its accounts due.
+    pub(super) async fn due_policy(&self) -> Result<DuePolicy, BackendError> {
+        self.policies.of(self.number, &DuePolicy::default()).await
+    }
+
     /// Reads the record of the account that `member` stands for.
     pub(super) fn decode(&self, stands_for: &[u8], bytes: &[u8]) -> Result<AccountActivity, BackendError> {
         let account = record::decode(bytes)

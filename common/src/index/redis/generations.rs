@@ -5,10 +5,11 @@ use std::sync::Arc;
 use redis::AsyncCommands as _;
 
 use super::keys::{self, Keys};
+use super::policies::DuePolicies;
 use super::{RedisGeneration, Scripts, check};
 use crate::backend::{BackendError, Trouble};
-use crate::index::Generations;
 use crate::index::live::Generational;
+use crate::index::{DuePolicy, Generations};
 use crate::redis_pool::RedisPool;
 
 /// How many keys are looked at, and unlinked, at once.
@@ -20,11 +21,13 @@ pub struct RedisGenerations {
     pool: RedisPool,
     prefix: Arc<str>,
     scripts: Arc<Scripts>,
+    policies: DuePolicies,
 }
 
 impl RedisGenerations {
     pub(super) fn new(pool: RedisPool, prefix: &str, scripts: Scripts) -> Self {
-        Self { pool, prefix: prefix.into(), scripts: Arc::new(scripts) }
+        let policies = DuePolicies::new(pool.clone(), prefix);
+        Self { pool, prefix: prefix.into(), scripts: Arc::new(scripts), policies }
     }
 
     /// The generations, and the text they are kept as, which may not be there yet.
@@ -50,7 +53,13 @@ impl Generational for RedisGenerations {
 
     fn at(&self, number: u32) -> RedisGeneration {
         let keys = Keys::new(&self.prefix, number, 0);
-        RedisGeneration { pool: self.pool.clone(), keys, scripts: Arc::clone(&self.scripts) }
+        RedisGeneration {
+            pool: self.pool.clone(),
+            keys,
+            scripts: Arc::clone(&self.scripts),
+            policies: self.policies.clone(),
+            number,
+        }
     }
 
     async fn live(&self) -> Result<u32, BackendError> {
@@ -81,6 +90,10 @@ impl Generational for RedisGenerations {
         call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))
     }
 
+    async fn due_policy(&self, number: u32, wanted: &DuePolicy) -> Result<DuePolicy, BackendError> {
+        self.policies.of(number, wanted).await
+    }
+
     /// First it is marked, so that nothing is written to it any more. The mark stays.
     async fn delete(&self, number: u32) -> Result<(), BackendError> {
         let keys = Keys::new(&self.prefix, number, 0);
@@ -97,7 +110,7 @@ impl Generational for RedisGenerations {
                 let _: () = connection.unlink(&found).await.map_err(|e| self.pool.error(e))?;
             }
             if next == "0" {
-                return Ok(());
+                return self.policies.forget(number).await;
             }
             cursor = next;
         }

@@ -2,22 +2,25 @@
 //!
 //! | key | type | fields, or members and scores |
 //! |---|---|---|
-//! | `{prefix}meta` | hash | `format`, `generation` (the live one), `generations` (JSON of [`crate::index::Generations`], once there was another), `created_at` (Unix seconds) |
-//! | `{prefix}{g1.0}:accounts` | hash | member → record |
-//! | `{prefix}{g1.0}:active` | sorted set | members of all listed accounts, by last activity |
-//! | `{prefix}{g1.0}:tenant:`tenant id | sorted set | those of one tenant |
-//! | `{prefix}{g1.0}:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256 |
-//! | `{prefix}{g1.0}:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
-//! | `{prefix}{g1.0}:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it |
-//! | `{prefix}{g1.0}:dropped` | string | there once the generation is deleted: nothing is written to it any more |
+//! | `{prefix}meta` | hash | `format`, `generation` (the live one), `generations` (JSON of [`crate::index::Generations`], once there was another), `due:1` (JSON of the [`crate::index::DuePolicy`] of generation 1), `created_at` (Unix seconds) |
+//! | `{prefix}{s0}:g1:accounts` | hash | member → record |
+//! | `{prefix}{s0}:g1:active` | sorted set | members of all listed accounts, by last activity |
+//! | `{prefix}{s0}:g1:tenant:`tenant id | sorted set | those of one tenant |
+//! | `{prefix}{s0}:g1:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256 |
+//! | `{prefix}{s0}:g1:due:`tenant id | sorted set | members of the tenant's accounts that will be due, by when; of no known tenant under an empty id |
+//! | `{prefix}{s0}:g1:due` | sorted set | the tenants that have such accounts, by when the first is due |
+//! | `{prefix}{s0}:g1:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
+//! | `{prefix}{s0}:g1:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it |
+//! | `{prefix}{s0}:g1:dropped` | string | there once the generation is deleted: nothing is written to it any more |
 //! | `{prefix}{leases}:members` | sorted set | projectors that are here, by when that ends (Unix milliseconds) |
 //! | `{prefix}{leases}:partitions` | hash | partition → until when (Unix milliseconds), a space, the projector that follows it |
 //!
 //! A *member* stands for a cache key: the first 14 bytes of its SHA-256. The record holds the whole key, which is compared,
-//! so that two keys of one member are an error and never a mix. A *score* is the last activity in microseconds since
+//! so that two keys of one member are an error and never a mix. A *score* is a time in microseconds since
 //! the Unix epoch, which a double holds exactly until the year 2255; beyond, lists still page and filter rightly.
 //!
-//! No key has a TTL but the two of the leases, which are of no generation. `{g1.0}` is generation 1, shard 0, and a hash tag: all that one script touches is in one slot.
+//! No key has a TTL but the two of the leases, which are of no generation. `{s0}` is shard 0, and a hash tag: all that one
+//! script touches is in one slot, also what is of the shard and of no generation. `g1` is generation 1.
 //! The prefix is the setting's, so only the inner braces are in the key.
 
 use sha2::{Digest, Sha256};
@@ -65,19 +68,21 @@ pub(super) struct Keys {
     counts: String,
     checkpoints: String,
     dropped: String,
-    shard: String,
+    due_tenants: String,
+    generation: String,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str, generation: u32, shard: u32) -> Self {
-        let shard = format!("{prefix}{{g{generation}.{shard}}}");
+        let generation = format!("{prefix}{{s{shard}}}:g{generation}");
         Self {
-            accounts: format!("{shard}:accounts"),
-            active: format!("{shard}:active"),
-            counts: format!("{shard}:counts"),
-            checkpoints: format!("{shard}:checkpoints"),
-            dropped: format!("{shard}:dropped"),
-            shard,
+            accounts: format!("{generation}:accounts"),
+            active: format!("{generation}:active"),
+            counts: format!("{generation}:counts"),
+            checkpoints: format!("{generation}:checkpoints"),
+            dropped: format!("{generation}:dropped"),
+            due_tenants: format!("{generation}:due"),
+            generation,
         }
     }
 
@@ -101,10 +106,14 @@ impl Keys {
         &self.dropped
     }
 
-    /// What all keys of the shard match, as `SCAN` takes it.
+    pub(super) fn due_tenants(&self) -> &str {
+        &self.due_tenants
+    }
+
+    /// What all keys of the generation in this shard match, as `SCAN` takes it.
     pub(super) fn pattern(&self) -> String {
         let mut pattern = String::new();
-        for letter in self.shard.chars() {
+        for letter in self.generation.chars() {
             if matches!(letter, '*' | '?' | '[' | ']' | '\\' | '^') {
                 pattern.push('\\');
             }
@@ -114,25 +123,33 @@ impl Keys {
     }
 
     pub(super) fn tenant(&self, tenant: &TenantId) -> String {
-        format!("{}:tenant:{tenant}", self.shard)
+        format!("{}:tenant:{tenant}", self.generation)
     }
 
     /// `username` is lower-cased. With 65,536 lists each stays small enough, up to some million accounts, to be packed
     /// by Redis; a list of its own for each username would cost three times as much.
     pub(super) fn user(&self, username: &str) -> String {
         let [high, low] = first_bytes(username);
-        format!("{}:user:{high:02x}{low:02x}", self.shard)
+        format!("{}:user:{high:02x}{low:02x}", self.generation)
     }
 
-    /// The lists that `entry` is in.
-    pub(super) fn lists(&self, entry: &IndexEntry<'_>) -> Vec<String> {
-        if entry.listed_at.is_none() {
-            return Vec::new();
-        }
+    /// The list of a tenant's accounts by when they are due.
+    pub(super) fn due(&self, tenant: &str) -> String {
+        format!("{}:due:{tenant}", self.generation)
+    }
+
+    /// The lists that `entry` is in by its last activity.
+    pub(super) fn activity_lists(&self, entry: &IndexEntry<'_>) -> impl Iterator<Item = String> {
         let tenant = entry.tenant.map(|tenant| self.tenant(tenant));
         let user = entry.username.as_ref().map(|username| self.user(username));
-        [Some(self.active.clone()), tenant, user].into_iter().flatten().collect()
+        let lists = [Some(self.active.clone()), tenant, user].into_iter().flatten();
+        lists.filter(|_| entry.listed_at.is_some())
     }
+}
+
+/// The field of the meta hash for the policy of a generation.
+pub(super) fn due_policy_field(generation: u32) -> String {
+    format!("due:{generation}")
 }
 
 /// The field of the checkpoints for the time of a partition.
@@ -159,12 +176,12 @@ mod tests {
     #[test]
     fn all_keys_of_a_shard_share_its_hash_tag_whatever_the_tenant_is_called() {
         let keys = Keys::new("activity:", 1, 0);
-        assert_eq!(keys.accounts(), "activity:{g1.0}:accounts");
-        assert_eq!(keys.tenant(&TenantId::new("a{b}c").unwrap()), "activity:{g1.0}:tenant:a{b}c");
+        assert_eq!(keys.accounts(), "activity:{s0}:g1:accounts");
+        assert_eq!(keys.tenant(&TenantId::new("a{b}c").unwrap()), "activity:{s0}:g1:tenant:a{b}c");
         // printf alice@contoso.com | sha256sum
-        assert_eq!(keys.user("alice@contoso.com"), "activity:{g1.0}:user:7c33");
+        assert_eq!(keys.user("alice@contoso.com"), "activity:{s0}:g1:user:7c33");
         assert_eq!(meta("activity:"), "activity:meta");
-        assert_eq!(Keys::new("a*[b]:", 1, 0).pattern(), r"a\*\[b\]:{g1.0}:*");
+        assert_eq!(Keys::new("a*[b]:", 1, 0).pattern(), r"a\*\[b\]:{s0}:g1:*");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod generations;
 mod keys;
 mod leases;
 mod list;
+mod policies;
 
 use redis::Script;
 

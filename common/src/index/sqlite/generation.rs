@@ -12,8 +12,8 @@ use crate::event::to_microseconds;
 use crate::index::entry::{self, IndexEntry};
 use crate::index::paging::{self, Examine};
 use crate::index::{
-    AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, Cursor, IndexUpkeep, InvalidCursor, ListError,
-    ListRequest, Order, Page, Query, ScanCursor, ScanPage, record,
+    AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, Cursor, DuePolicy, IndexUpkeep, InvalidCursor,
+    ListError, ListRequest, Order, Page, Query, ScanCursor, ScanPage, record,
 };
 use crate::sqlite::Database;
 
@@ -78,26 +78,59 @@ impl SqliteGeneration {
         decoded.collect()
     }
 
-    async fn write(&self, connection: &mut SqliteConnection, changed: &[AccountActivity]) -> Result<(), BackendError> {
+    /// What makes its accounts due: `wanted`, where it has no policy yet.
+    pub(super) async fn policy(&self, wanted: &DuePolicy) -> Result<DuePolicy, BackendError> {
+        let text = serde_json::to_string(wanted).map_err(|e| self.odd_policy(e))?;
+        let read = "SELECT policy FROM activity_index_due_policies WHERE generation = ?";
+        let read = || sqlx::query_scalar::<_, String>(read).bind(self.generation);
+        let found = read().fetch_optional(self.database.readers()).await.map_err(|e| self.error(e))?;
+        let stored = match found {
+            Some(stored) => stored,
+            None => {
+                sqlx::query("INSERT OR IGNORE INTO activity_index_due_policies VALUES (?, ?)")
+                    .bind(self.generation)
+                    .bind(text)
+                    .execute(self.database.writer())
+                    .await
+                    .map_err(|e| self.error(e))?;
+                read().fetch_one(self.database.readers()).await.map_err(|e| self.error(e))?
+            }
+        };
+        serde_json::from_str(&stored).map_err(|e| self.odd_policy(e))
+    }
+
+    fn odd_policy(&self, error: serde_json::Error) -> BackendError {
+        let message = "the due policy of the index cannot be read";
+        BackendError::new(Trouble::Corrupt, self.database.address(), message, error)
+    }
+
+    async fn write(
+        &self,
+        connection: &mut SqliteConnection,
+        policy: &DuePolicy,
+        changed: &[AccountActivity],
+    ) -> Result<(), BackendError> {
         if changed.is_empty() {
             return Ok(());
         }
         let mut query: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
             "INSERT INTO activity_index_accounts
-             (generation, cache_key, record, last_activity, tenant_id, username) ",
+             (generation, cache_key, record, last_activity, tenant_id, username, due_at) ",
         );
         query.push_values(changed, |mut row, account| {
-            let entry = IndexEntry::of(account);
+            let entry = IndexEntry::of(account, policy);
             row.push_bind(self.generation)
                 .push_bind(account.cache_key.as_str())
                 .push_bind(record::encode(account))
                 .push_bind(entry.listed_at)
                 .push_bind(entry.tenant.map(TenantId::as_str))
-                .push_bind(entry.username);
+                .push_bind(entry.username)
+                .push_bind(entry.due_at);
         });
         query.push(
             " ON CONFLICT (generation, cache_key) DO UPDATE SET record = excluded.record,
-             last_activity = excluded.last_activity, tenant_id = excluded.tenant_id, username = excluded.username",
+             last_activity = excluded.last_activity, tenant_id = excluded.tenant_id, username = excluded.username,
+             due_at = excluded.due_at",
         );
         query.build().execute(connection).await.map_err(|e| self.error(e))?;
         Ok(())
@@ -120,6 +153,7 @@ impl SqliteGeneration {
         Ok(())
     }
 }
+
 /// By how much each count changes.
 #[derive(Default)]
 struct CountChanges(HashMap<(String, AccountState), i64>);
@@ -152,6 +186,7 @@ impl ActivityStore for SqliteGeneration {
         }
         let accounts = entry::by_key(changes);
         let accounts: Vec<&AccountActivity> = accounts.values().map(AsRef::as_ref).collect();
+        let policy = self.policy(&DuePolicy::default()).await?;
         let mut transaction = self.begin().await?;
         let mut counts = CountChanges::default();
         for chunk in accounts.chunks(CHUNK) {
@@ -165,7 +200,7 @@ impl ActivityStore for SqliteGeneration {
                     changed.push(after);
                 }
             }
-            self.write(&mut transaction, &changed).await?;
+            self.write(&mut transaction, &policy, &changed).await?;
         }
         self.count(&mut transaction, counts).await?;
         transaction.commit().await.map_err(|e| self.error(e))
@@ -277,6 +312,7 @@ impl IndexUpkeep for SqliteGeneration {
         with: Option<&AccountActivity>,
     ) -> Result<bool, BackendError> {
         let Some(account) = with.or(expected) else { return Ok(true) };
+        let policy = self.policy(&DuePolicy::default()).await?;
         let mut transaction = self.begin().await?;
         let stored = self.read(&mut transaction, std::iter::once(&account.cache_key)).await?;
         if stored.get(&account.cache_key) != expected {
@@ -285,7 +321,7 @@ impl IndexUpkeep for SqliteGeneration {
         let mut counts = CountChanges::default();
         counts.moved(expected, with);
         match with {
-            Some(with) => self.write(&mut transaction, std::slice::from_ref(with)).await?,
+            Some(with) => self.write(&mut transaction, &policy, std::slice::from_ref(with)).await?,
             None => self.take_away(&mut transaction, &account.cache_key).await?,
         }
         self.count(&mut transaction, counts).await?;

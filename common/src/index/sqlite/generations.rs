@@ -4,14 +4,15 @@ use sqlx::SqliteConnection;
 
 use super::SqliteGeneration;
 use crate::backend::{BackendError, Trouble};
-use crate::index::Generations;
 use crate::index::live::Generational;
+use crate::index::{DuePolicy, Generations};
 use crate::sqlite::Database;
 
 /// Rows that are deleted before other writers are let in.
 const STEP: i64 = 500;
-const TABLES: [&str; 3] = ["activity_index_accounts", "activity_index_counts", "activity_index_checkpoints"];
-const KEYS: [&str; 3] = ["cache_key", "tenant_id, state", "partition"];
+const TABLES: [&str; 4] =
+    ["activity_index_accounts", "activity_index_counts", "activity_index_checkpoints", "activity_index_due_policies"];
+const KEYS: [&str; 4] = ["cache_key", "tenant_id, state", "partition", "generation"];
 
 /// All generations of one file.
 #[derive(Debug, Clone)]
@@ -83,6 +84,10 @@ impl Generational for SqliteGenerations {
         self.write(&mut transaction, to).await?;
         transaction.commit().await.map_err(|e| self.database.error(e))?;
         Ok(true)
+    }
+
+    async fn due_policy(&self, number: u32, wanted: &DuePolicy) -> Result<DuePolicy, BackendError> {
+        self.at(number).policy(wanted).await
     }
 
     /// First it is marked, so that nothing is written to it any more. The mark stays.

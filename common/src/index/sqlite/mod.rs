@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `activity_index` | one: the format, the live generation, when it was made |
 //! | `activity_index_generations` | one, once there was another generation: JSON of [`super::Generations`] |
-//! | `activity_index_accounts` | per generation and cache key the record; of listed accounts also what lists are ordered and narrowed by |
+//! | `activity_index_accounts` | per generation and cache key the record; of listed accounts also what lists are ordered and narrowed by, and when they will be due |
 //! | `activity_index_counts` | per generation, tenant (`''`: all accounts) and state the number of accounts |
 //! | `activity_index_checkpoints` | per generation and partition the next offset to read, and the newest event before it |
+//! | `activity_index_due_policies` | per generation the JSON of its [`super::DuePolicy`] |
 //! | `activity_index_dropped` | the generations that were deleted: nothing is written to them any more |
 //! | `activity_index_members` | the projectors that are here, and until when |
 //! | `activity_index_leases` | per partition the projector that follows it, and until when |
@@ -15,8 +16,6 @@ mod generation;
 mod generations;
 mod leases;
 
-use sqlx::SqliteConnection;
-
 use self::generation::SqliteGeneration;
 use self::generations::SqliteGenerations;
 pub use self::leases::SqlitePartitionLeases;
@@ -24,7 +23,7 @@ use super::live::LiveIndex;
 use crate::backend::{BackendError, Trouble};
 use crate::sqlite::Database;
 
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const META: &str = "
     CREATE TABLE IF NOT EXISTS activity_index (
@@ -33,7 +32,7 @@ const META: &str = "
         generation INTEGER NOT NULL,
         created_at TEXT NOT NULL
     );
-    INSERT OR IGNORE INTO activity_index VALUES (1, 1, 1, strftime('%Y-%m-%dT%H:%M:%fZ'));";
+    INSERT OR IGNORE INTO activity_index VALUES (1, 2, 1, strftime('%Y-%m-%dT%H:%M:%fZ'));";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS activity_index_accounts (
@@ -43,6 +42,7 @@ const TABLES: &str = "
         last_activity INTEGER,
         tenant_id TEXT,
         username TEXT,
+        due_at INTEGER,
         PRIMARY KEY (generation, cache_key)
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS activity_index_by_activity
@@ -52,6 +52,11 @@ const TABLES: &str = "
     CREATE INDEX IF NOT EXISTS activity_index_by_username
         ON activity_index_accounts (generation, username, last_activity, cache_key)
         WHERE last_activity IS NOT NULL AND username IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS activity_index_by_due
+        ON activity_index_accounts (generation, due_at, cache_key) WHERE due_at IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS activity_index_by_tenant_due
+        ON activity_index_accounts (generation, tenant_id, due_at, cache_key) WHERE due_at IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS activity_index_due_policies (generation INTEGER PRIMARY KEY, policy TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS activity_index_counts (
         generation INTEGER NOT NULL,
         tenant_id TEXT NOT NULL,
@@ -101,17 +106,6 @@ async fn open(database: &Database) -> Result<i64, BackendError> {
         return Err(BackendError::plain(Trouble::Refused, database.address(), message));
     }
     sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(error)?;
-    add_newest_event(&mut transaction).await.map_err(error)?;
     transaction.commit().await.map_err(error)?;
     Ok(generation)
-}
-
-/// The files of earlier versions do not have it.
-async fn add_newest_event(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let is_there = "SELECT count(*) FROM pragma_table_info('activity_index_checkpoints') WHERE name = 'newest_event'";
-    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(&mut *connection).await? == 0 {
-        let add = "ALTER TABLE activity_index_checkpoints ADD COLUMN newest_event INTEGER";
-        sqlx::query(add).execute(connection).await?;
-    }
-    Ok(())
 }

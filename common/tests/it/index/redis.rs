@@ -66,7 +66,7 @@ async fn an_index_of_another_format_or_kind_is_refused() {
     redis::cmd("HSET").arg(&meta).arg(&["format", "9", "generation", "1"]).exec_async(&mut raw).await.unwrap();
     let error = open(prefix.redis_url(), prefix.as_str()).await.unwrap_err();
     assert_eq!(error.trouble, Trouble::Refused);
-    assert!(error.to_string().contains("has format 9 and this version reads format 1"), "{error}");
+    assert!(error.to_string().contains("has format 9 and this version reads format 2"), "{error}");
 
     redis::cmd("SET").arg(&meta).arg("something else").exec_async(&mut raw).await.unwrap();
     let error = open(prefix.redis_url(), prefix.as_str()).await.unwrap_err();
@@ -82,7 +82,7 @@ async fn a_damaged_record_is_an_error_and_never_a_guess() {
     let store = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
     let events = some_events();
     store.apply(&changes(&events)).await.unwrap();
-    let accounts = format!("{prefix}{{g1.0}}:accounts");
+    let accounts = format!("{prefix}{{s0}}:g1:accounts");
     let mut raw = raw(&prefix).await;
     let members: Vec<Vec<u8>> = redis::cmd("HKEYS").arg(&accounts).query_async(&mut raw).await.unwrap();
     let records: Vec<Vec<u8>> = redis::cmd("HVALS").arg(&accounts).query_async(&mut raw).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_damaged_record_is_an_error_and_never_a_guess() {
 async fn a_list_of_another_type_leaves_no_account_half_written() {
     let prefix = KeyPrefix::fresh().await;
     let store = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
-    let active = format!("{prefix}{{g1.0}}:active");
+    let active = format!("{prefix}{{s0}}:g1:active");
     let mut raw = raw(&prefix).await;
     redis::cmd("SET").arg(&active).arg("something else").exec_async(&mut raw).await.unwrap();
     let events = some_events();
@@ -138,7 +138,7 @@ async fn no_key_expires_and_all_of_a_shard_share_a_slot() {
     let keys: Vec<String> = redis.command(&["KEYS", "*"]).unwrap();
     for key in &keys {
         assert_eq!(redis.command::<i64>(&["TTL", key]).unwrap(), -1, "{key}");
-        assert!(key == "activity:meta" || key.starts_with("activity:{g1.0}:"), "{key}");
+        assert!(key == "activity:meta" || key.starts_with("activity:{s0}:g1:"), "{key}");
     }
     assert!(keys.len() > 6, "{keys:?}");
 }
@@ -160,10 +160,10 @@ async fn lists_hold_the_listed_accounts_and_nothing_else() {
         keys.iter().map(|key| redis.command::<usize>(&["ZCARD", key]).unwrap()).sum()
     };
     assert!(listed.len() < fold.len(), "some are removed");
-    assert_eq!(lengths("activity:{g1.0}:active"), listed.len());
-    assert_eq!(lengths("activity:{g1.0}:tenant:*"), of_tenant.count());
-    assert_eq!(lengths("activity:{g1.0}:user:*"), named.count());
-    let counts: Vec<i64> = redis.command(&["HVALS", "activity:{g1.0}:counts"]).unwrap();
+    assert_eq!(lengths("activity:{s0}:g1:active"), listed.len());
+    assert_eq!(lengths("activity:{s0}:g1:tenant:*"), of_tenant.count());
+    assert_eq!(lengths("activity:{s0}:g1:user:*"), named.count());
+    let counts: Vec<i64> = redis.command(&["HVALS", "activity:{s0}:g1:counts"]).unwrap();
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
