@@ -93,7 +93,14 @@ async fn write(
     blob: &[u8],
     event: Option<&EventDraft>,
 ) -> anyhow::Result<()> {
-    let write = CacheWrite { key, blob, expiry: Expiry::default().into(), precondition: Precondition::None, event };
+    let write = CacheWrite {
+        key,
+        blob,
+        expiry: Expiry::default().into(),
+        precondition: Precondition::None,
+        event,
+        fence: None,
+    };
     store.write(write).await?;
     Ok(())
 }

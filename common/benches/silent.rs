@@ -57,7 +57,7 @@ async fn main() -> Result<(), Failure> {
     for user in &users {
         let (key, blob) = (&user.request.cache_key, user.blob.as_slice());
         let (expiry, precondition) = (ExpiryChange::default(), Precondition::None);
-        sqlite.write(CacheWrite { key, blob, expiry, precondition, event: None }).await?;
+        sqlite.write(CacheWrite { key, blob, expiry, precondition, event: None, fence: None }).await?;
     }
     acquiring("sqlite", sqlite, &client, &users, time).await
 }

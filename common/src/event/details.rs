@@ -26,7 +26,7 @@ pub struct AccountDetails {
     /// The username: plain, as a keyed hash, or left out, by the setting of the emitting app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<Username>,
-    /// The soonest expiry of an access token in the blob, in Unix seconds.
+    /// The soonest expiry of a valid access token in the blob, else the last expiry, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_expires_on: Option<i64>,
     /// When the refresh token dies, in Unix seconds, where that is known.

@@ -38,5 +38,7 @@ pub use sign_in::{
     AuthorizationOptions, AuthorizationRequest, AuthorizationRequestError, AuthorizationResponse, PendingSignIn,
     Prompt, SignInError, SignedIn,
 };
-pub use silent::{AcquireError, Acquired, CacheWriter, SilentOptions, SilentRequest, TokenAcquirer, TokenSource};
+pub use silent::{
+    AcquireError, Acquired, CacheWriter, Denied, SilentOptions, SilentRequest, TokenAcquirer, TokenSource,
+};
 pub use tokens::{TokenResponse, assertion_cache_key};

@@ -172,8 +172,11 @@ pub struct Renewed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {
     /// It has what it needs, or waits for its user: what the log says of it decides when it is due next. Until the
-    /// index has caught up with the log, [`Self::SETTLING`], it is held back.
-    Settled,
+    /// index has caught up with the log, [`Self::SETTLING`], it is held back; and until `next`, if that is later.
+    Settled {
+        /// When there may be something to do, as far as the worker knows better than the index.
+        next: Option<Timestamp>,
+    },
     /// It failed in a way that passes by itself: it is held back for a random time that doubles at most with each
     /// attempt ([`Self::FIRST_BACK_OFF`] to [`Self::LONGEST_BACK_OFF`]), and not before `not_before`.
     Failed {

@@ -10,6 +10,7 @@ use super::digest::BlobDigest;
 use crate::account::CacheKey;
 use crate::backend::BackendError;
 use crate::event::{ActivityEvent, EventDraft};
+use crate::index::Fence;
 
 /// Where the blobs are kept. Every write can carry an event, stored in the same atomic operation.
 #[async_trait]
@@ -73,6 +74,14 @@ pub struct CacheWrite<'a> {
     pub precondition: Precondition<'a>,
     /// The event to append with it.
     pub event: Option<&'a EventDraft>,
+    /// The fencing token of the claim under which it is written. A store remembers the highest of each cache key for
+    /// [`Self::FENCE_KEPT`] and refuses a lower one; who is later still meets compare-and-set.
+    pub fence: Option<Fence>,
+}
+
+impl CacheWrite<'_> {
+    /// How long a fence is remembered after the write that carried it.
+    pub const FENCE_KEPT: Duration = Duration::from_secs(15 * 60);
 }
 
 impl fmt::Debug for CacheWrite<'_> {
@@ -137,6 +146,8 @@ pub enum WriteOutcome {
     Written,
     /// The precondition did not hold: nothing was stored. Read again and merge.
     Conflict,
+    /// Somebody who claimed the account later has written already: nothing was stored. Leave the account to them.
+    Fenced,
 }
 
 /// The events that were written with blobs and are not yet known to be in the log.

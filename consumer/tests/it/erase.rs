@@ -48,7 +48,7 @@ fn named(mut event: ActivityEvent, username: &str) -> ActivityEvent {
 async fn write(cache: &TokenCache, event: &ActivityEvent) {
     let draft = EventDraft::new(EventSource::new("/apps/test").unwrap(), event.subject.clone(), event.activity.clone());
     let (expiry, precondition) = (Expiry::default().into(), Precondition::None);
-    let write = CacheWrite { key: &event.subject, blob: b"{}", expiry, precondition, event: Some(&draft) };
+    let write = CacheWrite { key: &event.subject, blob: b"{}", expiry, precondition, event: Some(&draft), fence: None };
     cache.store.write(write).await.unwrap();
 }
 

@@ -75,7 +75,7 @@ fn key_in(file: &Path) -> String {
 async fn put(store: &dyn TokenCacheStore, key: &str, blob: &[u8]) {
     let key = CacheKey::new(key).unwrap();
     let (expiry, precondition) = (ExpiryChange::default(), Precondition::None);
-    store.write(CacheWrite { key: &key, blob, expiry, precondition, event: None }).await.unwrap();
+    store.write(CacheWrite { key: &key, blob, expiry, precondition, event: None, fence: None }).await.unwrap();
 }
 
 fn counts<const N: usize>(report: &Value, names: [&str; N]) -> [u64; N] {

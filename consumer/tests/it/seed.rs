@@ -47,7 +47,7 @@ async fn caches(rig: &Rig, users: &[&str]) -> SqliteTokenCache {
 
 async fn write(cache: &SqliteTokenCache, key: &CacheKey, blob: &[u8]) {
     let (expiry, precondition) = (Default::default(), Precondition::None);
-    cache.write(CacheWrite { key, blob, expiry, precondition, event: None }).await.unwrap();
+    cache.write(CacheWrite { key, blob, expiry, precondition, event: None, fence: None }).await.unwrap();
 }
 
 fn seeding(cache: &SqliteTokenCache) -> Seeding {

@@ -360,6 +360,13 @@ async fn no_token_secret_code_or_password_is_anywhere_outside_the_blobs() {
 
 async fn put(store: &dyn common::token_cache::TokenCacheStore, key: &CacheKey, blob: &[u8]) {
     use common::token_cache::{CacheWrite, ExpiryChange, Precondition};
-    let write = CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition: Precondition::None, event: None };
+    let write = CacheWrite {
+        key,
+        blob,
+        expiry: ExpiryChange::Kept,
+        precondition: Precondition::None,
+        event: None,
+        fence: None,
+    };
     store.write(write).await.unwrap();
 }

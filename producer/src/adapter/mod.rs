@@ -180,7 +180,7 @@ impl TokenCacheAdapter {
         precondition: Precondition<'_>,
         traceparent: Option<TraceParent>,
     ) -> Result<WriteOutcome, WriteError> {
-        let write = CacheWrite { key, blob, expiry, precondition, event: None };
+        let write = CacheWrite { key, blob, expiry, precondition, event: None, fence: None };
         match self.about(key, blob) {
             Ok(About::User(mut details)) => {
                 details.properties = self.ask_host(key, &details).await;

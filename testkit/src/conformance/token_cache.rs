@@ -7,12 +7,13 @@
 #![expect(clippy::expect_used, reason = "a behaviour that is missed is a panic")]
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use common::account::{CacheKey, ClientId, Environment, HomeAccountId};
 use common::event::{AccountDetails, AccountHint, Activity, ActivityEvent, EventDraft, EventSource, TraceParent};
+use common::index::Fence;
 use common::token_cache::{
     Backlog, CacheWrite, EntryId, Expiry, ExpiryChange, Outbox, OutboxEntry, Precondition, ScanCursor, TokenCacheScan,
     TokenCacheStore, WriteOutcome,
@@ -71,6 +72,7 @@ pub async fn run_all(subject: &dyn TokenCacheUnderTest) {
         a_take_that_was_dropped_loses_nothing(subject),
         the_backlog_counts(subject),
         no_update_is_lost_and_none_without_its_event(subject),
+        who_claimed_later_keeps_out_who_claimed_before(subject),
     );
 }
 
@@ -219,14 +221,20 @@ pub async fn a_sliding_expiry_is_rearmed_by_reading(subject: &dyn TokenCacheUnde
     }
     let cache = subject.open("sliding").await;
     let window = Duration::from_millis(1200);
-    wait_until(PATIENCE, async || stays_while_it_is_read(&*cache, window).await).await;
-    let last_read = Instant::now();
+    let last_read = OnceLock::new();
+    wait_until(PATIENCE, async || {
+        let stayed = stays_while_it_is_read(&*cache, window).await;
+        stayed.is_some_and(|asked| last_read.set(asked).is_ok())
+    })
+    .await;
+    let last_read = last_read.into_inner().expect("it stayed");
     until_free(&*cache, "key").await;
     assert!(last_read.elapsed() + SHORT >= window, "it outlives its last reading by its window");
 }
 
-/// Reads for two windows. `false` where this machine was too slow to read within one.
-async fn stays_while_it_is_read(cache: &dyn Cache, window: Duration) -> bool {
+/// Reads for two windows, and says when the last read was asked for. `None` where this machine was too slow to read
+/// within one.
+async fn stays_while_it_is_read(cache: &dyn Cache, window: Duration) -> Option<Instant> {
     let begun = Instant::now();
     let mut last_asked = begun;
     put_until(cache, "key", Expiry { absolute: None, sliding: Some(window) }).await;
@@ -234,11 +242,11 @@ async fn stays_while_it_is_read(cache: &dyn Cache, window: Duration) -> bool {
         let asked = Instant::now();
         if read(cache, "key").await.is_none() {
             assert!(last_asked.elapsed() >= window, "it was read {:?} ago and is gone", last_asked.elapsed());
-            return false;
+            return None;
         }
         last_asked = asked;
     }
-    true
+    Some(last_asked)
 }
 
 /// Reading does not keep a blob beyond its absolute expiry.
@@ -587,6 +595,35 @@ fn events_of(entries: &[OutboxEntry]) -> Vec<ActivityEvent> {
     entries.iter().map(|entry| entry.event.clone()).collect()
 }
 
+/// A lower fence than one that has written is refused, whatever the precondition, with its event; the fence of one key
+/// is none of another's, and a write without one is not asked.
+pub async fn who_claimed_later_keeps_out_who_claimed_before(subject: &dyn TokenCacheUnderTest) {
+    let cache = subject.open("fences").await;
+    let write = async |key: &str, fence: Option<u64>, blob: &[u8], precondition: Precondition<'_>| {
+        let event = activity(key);
+        let fence = fence.map(Fence);
+        let write = CacheWrite { fence, precondition, event: Some(&event), ..plain_write(&event.subject, blob) };
+        cache.write(write).await.expect("a write")
+    };
+    let any = Precondition::None;
+    assert_eq!(write("key", Some(9), b"9", any).await, WriteOutcome::Written);
+    assert_eq!(write("key", Some(11), b"x", Precondition::Absent).await, WriteOutcome::Conflict);
+    assert_eq!(
+        write("key", Some(10), b"10", Precondition::Unchanged(b"9")).await,
+        WriteOutcome::Written,
+        "a conflict raised nothing"
+    );
+    assert_eq!(write("key", Some(10), b"10 again", any).await, WriteOutcome::Written);
+    for stale in [Precondition::None, Precondition::Unchanged(b"10 again"), Precondition::Absent] {
+        assert_eq!(write("key", Some(9), b"stale", stale).await, WriteOutcome::Fenced);
+    }
+    assert_eq!(read(&*cache, "key").await.as_deref(), Some(&b"10 again"[..]));
+    assert_eq!(write("other", Some(1), b"1", any).await, WriteOutcome::Written);
+    assert_eq!(write("key", None, b"the user is back", any).await, WriteOutcome::Written);
+    assert_eq!(cache.backlog().await.expect("a backlog").unconfirmed, 5, "one event for each write that happened");
+    assert_eq!(scan_all(&*cache, 100).await.len(), 2, "fences are no blobs");
+}
+
 async fn read(cache: &dyn Cache, key: &str) -> Option<Vec<u8>> {
     cache.read(&cache_key(key)).await.expect("a read")
 }
@@ -620,7 +657,14 @@ async fn until_free(cache: &dyn Cache, key: &str) {
 }
 
 fn plain_write<'a>(key: &'a CacheKey, blob: &'a [u8]) -> CacheWrite<'a> {
-    CacheWrite { key, blob, expiry: ExpiryChange::default(), precondition: Precondition::None, event: None }
+    CacheWrite {
+        key,
+        blob,
+        expiry: ExpiryChange::default(),
+        precondition: Precondition::None,
+        event: None,
+        fence: None,
+    }
 }
 
 fn cache_key(key: &str) -> CacheKey {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::writer::Denied;
 use crate::backend::BackendError;
 use crate::event::{AccountHint, AcquisitionFailure, FailureReason};
 use crate::identity::{ClaimsChallenge, GrantError};
@@ -43,6 +44,9 @@ pub enum AcquireError {
     /// Another process has the right to refresh this blob, and has had it for longer than a refresh takes.
     #[error("another process refreshes this token cache; try again")]
     Busy,
+    /// Whoever acts may not, just now.
+    #[error("not refreshed")]
+    Denied(#[from] Denied),
     /// The refresh was cut short with this program.
     #[error("the refresh was cut short")]
     Interrupted,
@@ -76,7 +80,10 @@ impl AcquireError {
             Self::OtherAccount => FailureReason::MalformedCache,
             Self::NoRefreshToken => FailureReason::NoRefreshToken,
             Self::Provider(error) => error.reason(),
-            Self::Store(_) | Self::Contended(_) | Self::Busy | Self::Interrupted => FailureReason::StoreUnavailable,
+            Self::Denied(Denied::Paused { .. }) => FailureReason::Throttled,
+            Self::Store(_) | Self::Contended(_) | Self::Busy | Self::Interrupted | Self::Denied(Denied::ClaimLost) => {
+                FailureReason::StoreUnavailable
+            }
         }
     }
 
@@ -85,7 +92,7 @@ impl AcquireError {
         match self {
             Self::Provider(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
-            Self::Contended(_) | Self::Busy | Self::Interrupted => true,
+            Self::Contended(_) | Self::Busy | Self::Interrupted | Self::Denied(_) => true,
             Self::CacheMissing
             | Self::Removed
             | Self::Blob(_)
@@ -99,6 +106,7 @@ impl AcquireError {
     pub fn retry_after(&self) -> Option<Timestamp> {
         match self {
             Self::Provider(error) => error.retry_after(),
+            Self::Denied(Denied::Paused { until }) => Some(*until),
             _ => None,
         }
     }

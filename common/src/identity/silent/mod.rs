@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub use error::AcquireError;
 pub use request::{Acquired, SilentOptions, SilentRequest, TokenSource};
-pub use writer::CacheWriter;
+pub use writer::{CacheWriter, Denied};
 
 use lookup::Lookup;
 use refresh::Refresh;

@@ -60,6 +60,7 @@ impl Refresh {
     }
 
     async fn redeem(&self, client: &IdentityClient, token: &SecretString) -> Result<TokenResponse, AcquireError> {
+        self.inner.writer.may_refresh(&self.request.cache_key).await?;
         Ok(client.refresh(token, &self.request.home_account_id, &self.request.scopes).await?)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
 use super::error::AcquireError;
-use super::writer::CacheWriter;
+use super::writer::{CacheWriter, Denied};
 use crate::account::CacheKey;
 use crate::backend::BackendError;
 use crate::token_cache::msal::{TokenCacheBlob, merge};
@@ -54,6 +54,7 @@ impl WriteBack<'_> {
             match self.writer.write_back(self.key, read.as_ref().map(|read| &*read.bytes), &bytes).await {
                 Ok(WriteOutcome::Written) => return Ok(()),
                 Ok(WriteOutcome::Conflict) => patience.count_conflict()?,
+                Ok(WriteOutcome::Fenced) => return Err(Denied::ClaimLost.into()),
                 Err(error) => patience.wait_after(error).await?,
             }
             read = self.read_again(&mut patience).await?;

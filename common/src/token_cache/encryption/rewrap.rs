@@ -123,6 +123,6 @@ impl Rewrap {
         let blob = self.cipher.seal(key, plain);
         let blob = blob.map_err(|e| BackendError::new(Trouble::Unavailable, "rewrap", e.to_string(), e))?;
         let (expiry, precondition) = (ExpiryChange::Kept, Precondition::Unchanged(stored));
-        self.store.write(CacheWrite { key, blob: &blob, expiry, precondition, event: None }).await
+        self.store.write(CacheWrite { key, blob: &blob, expiry, precondition, event: None, fence: None }).await
     }
 }

@@ -23,7 +23,7 @@ pub struct BlobSummary<'a> {
     pub username: Option<&'a str>,
     /// For on-behalf-of and long-running sessions: what the user's newest token was had for.
     pub assertion_hash: Option<&'a str>,
-    /// The soonest expiry among the user's access tokens, expired ones too, Unix seconds.
+    /// The soonest expiry among the user's access tokens that are valid; the last one where none is. Unix seconds.
     pub access_token_expires_on: Option<i64>,
     /// Whether one of the user's access tokens has not expired.
     pub has_valid_access_token: bool,
@@ -88,11 +88,17 @@ impl TokenCacheBlob {
             assertion_hash: newest
                 .and_then(|token| token.assertion_hash)
                 .or(refresh.and_then(|token| token.assertion_hash)),
-            access_token_expires_on: self.tokens_of(user).map(|token| token.expires_on).min(),
+            access_token_expires_on: self.next_expiry(user, now),
             has_valid_access_token: self.tokens_of(user).any(|token| token.expires_on > now),
             has_refresh_token: refresh.is_some(),
             is_app_only: false,
         }
+    }
+
+    /// Blobs may keep tokens that expired long ago: they say nothing of when the account needs anything.
+    fn next_expiry(&self, user: &str, now: i64) -> Option<i64> {
+        let expiries = || self.tokens_of(user).map(|token| token.expires_on);
+        expiries().filter(|at| *at > now).min().or_else(|| expiries().max())
     }
 
     fn tokens_of(&self, user: &str) -> impl Iterator<Item = AccessToken<'_>> {

@@ -39,6 +39,9 @@ local function slide(key, absexp, sldexp)
 end
 ";
 
+/// [`CacheWrite::FENCE_KEPT`].
+const FENCE_KEPT_MS: &str = "900000";
+
 /// What differs by layout: `blob_of(key)`, `has_blob(key)`, `set_blob(key)` and `set_blob_within(key)`, which keeps
 /// the expiry that is stored. They raise WRONGTYPE for a key of the other layout.
 const ASPNET: &str = "
@@ -74,12 +77,14 @@ local function set_blob_within(key)
 end
 ";
 
-/// KEYS: blob, outbox. ARGV: precondition, draft, absolute ticks (empty: keep the stored expiry), sliding ticks,
-/// absolute ms, sliding ms, blob, expected blob. Returns 1, or 0 where the precondition does not hold.
+/// KEYS: blob, outbox, and the fence where one is carried. ARGV: precondition, draft, absolute ticks (empty: keep the
+/// stored expiry), sliding ticks, absolute ms, sliding ms, blob, expected blob, fence, ms to remember the fence.
+/// Returns 1, 0 where the precondition does not hold, or 2 where a higher fence has written.
 ///
 /// The event goes first: where it cannot be appended, nothing is written; where the blob cannot, it is taken back.
 const WRITE: &str = "
-local key, outbox = KEYS[1], KEYS[2]
+local key, outbox, fence = KEYS[1], KEYS[2], KEYS[3]
+if fence and tonumber(redis.call('GET', fence) or '0') > tonumber(ARGV[9]) then return 2 end
 if ARGV[1] == 'absent' and has_blob(key) then return 0 end
 if ARGV[1] == 'unchanged' and blob_of(key) ~= ARGV[8] then return 0 end
 local event = ARGV[2] ~= '' and append_event(outbox, ARGV[2])
@@ -91,6 +96,7 @@ if type(written) == 'table' and written.err then
     return written
 end
 if not keeps_expiry then keep_until(key, ARGV[5], ARGV[6]) end
+if fence then redis.call('SET', fence, ARGV[9], 'PX', ARGV[10]) end
 return 1
 ";
 
@@ -179,6 +185,7 @@ impl TokenCacheStore for RedisTokenCache {
         }
         match self.run_write(&write).await? {
             0 => Ok(WriteOutcome::Conflict),
+            2 => Ok(WriteOutcome::Fenced),
             _ => Ok(WriteOutcome::Written),
         }
     }
@@ -231,7 +238,10 @@ impl RedisTokenCache {
         };
         let draft = write.event.map(encode_draft).unwrap_or_default();
         let expiry = WrittenExpiry::from(write.expiry);
-        let keys = [&self.shared.keys.blob(write.key), self.shared.keys.outbox.as_str()];
+        let (blob, fence_name) = (self.shared.keys.blob(write.key), self.shared.keys.fence(write.key));
+        let keys = [&blob, self.shared.keys.outbox.as_str(), &fence_name];
+        let keys = if write.fence.is_some() { &keys[..] } else { &keys[..2] };
+        let fence = write.fence.map(|fence| fence.to_string()).unwrap_or_default();
         let args = [
             precondition.as_bytes(),
             &draft,
@@ -241,13 +251,25 @@ impl RedisTokenCache {
             expiry.sliding_ms.as_bytes(),
             write.blob,
             expected,
+            fence.as_bytes(),
+            FENCE_KEPT_MS.as_bytes(),
         ];
-        self.run(&self.shared.blobs.write, &keys, &args).await
+        self.run(&self.shared.blobs.write, keys, &args).await
     }
 
     fn no_sliding(&self) -> BackendError {
         let message = "the layout `string` has no place for a sliding expiry; set an absolute one, or the layout \
                        `aspnet`";
         BackendError::plain(Trouble::Refused, self.shared.pool.address(), message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_is_kept_as_long_as_the_port_says() {
+        assert_eq!(FENCE_KEPT_MS, CacheWrite::FENCE_KEPT.as_millis().to_string());
     }
 }

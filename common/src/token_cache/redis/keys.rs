@@ -27,6 +27,15 @@ impl Keys {
         format!("{}{key}", self.refresh_locks())
     }
 
+    /// The highest fence that has written the blob lately.
+    pub(super) fn fence(&self, key: &CacheKey) -> String {
+        format!("{}{key}", self.fences())
+    }
+
+    fn fences(&self) -> String {
+        format!("{}.fence:", self.outbox)
+    }
+
     fn refresh_locks(&self) -> String {
         format!("{}.refresh:", self.outbox)
     }
@@ -52,6 +61,8 @@ impl Keys {
     /// Whether the name is not a blob's but the outbox's, or of what stands beside it.
     pub(super) fn is_of_the_outbox(&self, name: &[u8]) -> bool {
         let streams = [&self.outbox, &self.refused];
-        streams.iter().any(|stream| stream.as_bytes() == name) || name.starts_with(self.refresh_locks().as_bytes())
+        let beside = [self.refresh_locks(), self.fences()];
+        streams.iter().any(|stream| stream.as_bytes() == name)
+            || beside.iter().any(|beginning| name.starts_with(beginning.as_bytes()))
     }
 }

@@ -50,6 +50,12 @@ impl TokenCacheStore for SqliteTokenCache {
     async fn write(&self, write: CacheWrite<'_>) -> Result<WriteOutcome, BackendError> {
         let mut transaction = self.database.begin().await?;
         let now = now_us();
+        if let Some(fence) = write.fence {
+            if self.is_fenced(&mut transaction, write.key, fence, now).await? {
+                return Ok(WriteOutcome::Fenced);
+            }
+            self.raise_fence(&mut transaction, write.key, fence, now).await?;
+        }
         if !self.precondition_holds(&mut transaction, &write, now).await? {
             return Ok(WriteOutcome::Conflict);
         }

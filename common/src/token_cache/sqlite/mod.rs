@@ -7,6 +7,7 @@
 //! | `token_outbox_clock` | the time of the newest event, also when the event is forgotten |
 //! | `token_outbox_refused` | what stood in the outbox and is no event |
 //! | `token_refresh_lock` | who refreshes a blob just now, and until when |
+//! | `token_cache_fences` | the highest fence that has written a blob lately, and until when it is remembered |
 //!
 //! All times are microseconds since the Unix epoch. A blob and its event are written in one transaction that holds
 //! SQLite's write lock from the start, so events get their times in the order of the commits.
@@ -14,6 +15,7 @@
 mod blobs;
 mod clock;
 mod erasure;
+mod fence;
 mod outbox;
 mod refresh_lock;
 mod scan;
@@ -57,6 +59,12 @@ CREATE TABLE IF NOT EXISTS token_refresh_lock (
     permit TEXT NOT NULL,
     until_us INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS token_cache_fences (
+    cache_key TEXT PRIMARY KEY,
+    fence INTEGER NOT NULL,
+    until_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS token_cache_fences_expiry ON token_cache_fences (until_us);
 ";
 
 /// How a [`SqliteTokenCache`] behaves.

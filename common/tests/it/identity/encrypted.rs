@@ -22,7 +22,7 @@ struct Writer(Arc<EncryptedTokenCache>);
 impl CacheWriter for Writer {
     async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
         let precondition = read.map_or(Precondition::Absent, Precondition::Unchanged);
-        self.0.write(CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: None }).await
+        self.0.write(CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: None, fence: None }).await
     }
 }
 
@@ -36,7 +36,7 @@ async fn an_encrypted_cache_is_refreshed_and_one_that_does_not_open_is_undecrypt
     let key = &rig.request.cache_key;
     let (expiry, precondition) = (ExpiryChange::default(), Precondition::None);
     let plain = blob_of(&rig.signed_in).serialize().into_owned();
-    cache.write(CacheWrite { key, blob: &plain, expiry, precondition, event: None }).await.unwrap();
+    cache.write(CacheWrite { key, blob: &plain, expiry, precondition, event: None, fence: None }).await.unwrap();
     let acquirer = TokenAcquirer::new(client, cache.clone(), Arc::new(Writer(cache)), None);
 
     rig.expire();

@@ -82,7 +82,7 @@ impl Watched {
 
     pub(crate) async fn put(&self, key: &CacheKey, blob: &[u8]) {
         let precondition = Precondition::None;
-        let write = CacheWrite { key, blob, expiry: ExpiryChange::default(), precondition, event: None };
+        let write = CacheWrite { key, blob, expiry: ExpiryChange::default(), precondition, event: None, fence: None };
         self.cache.write(write).await.unwrap();
     }
 
@@ -134,7 +134,7 @@ pub(crate) struct Writer(pub(crate) Arc<Watched>);
 impl CacheWriter for Writer {
     async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
         let precondition = read.map_or(Precondition::Absent, Precondition::Unchanged);
-        self.0.write(CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: None }).await
+        self.0.write(CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: None, fence: None }).await
     }
 }
 

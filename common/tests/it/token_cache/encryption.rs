@@ -86,7 +86,7 @@ impl Rig {
 }
 
 fn write<'a>(key: &'a CacheKey, blob: &'a [u8], precondition: Precondition<'a>) -> CacheWrite<'a> {
-    CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: None }
+    CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: None, fence: None }
 }
 
 fn reason(error: &BackendError) -> &UndecryptableBlob {

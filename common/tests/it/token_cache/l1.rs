@@ -49,7 +49,7 @@ async fn a_cache_in_sqlite_that_is_kept_in_memory_conforms() {
 
 async fn put(store: &dyn TokenCacheStore, key: &CacheKey, blob: &[u8]) {
     let (expiry, precondition) = (ExpiryChange::Kept, Precondition::None);
-    store.write(CacheWrite { key, blob, expiry, precondition, event: None }).await.unwrap();
+    store.write(CacheWrite { key, blob, expiry, precondition, event: None, fence: None }).await.unwrap();
 }
 
 fn ada() -> CacheKey {
@@ -78,6 +78,7 @@ async fn what_another_program_writes_or_removes_is_seen_by_the_next_read() {
             expiry: ExpiryChange::Kept,
             precondition: Precondition::Unchanged(b"first"),
             event: None,
+            fence: None,
         };
         assert_eq!(ours.write(stale).await.unwrap(), WriteOutcome::Conflict);
         assert_eq!(ours.read(&ada()).await.unwrap().unwrap(), b"other");
@@ -93,8 +94,14 @@ async fn a_blob_that_is_kept_does_not_travel_and_its_sliding_window_starts_anew_
     let (theirs, ours) = private(&redis, OPTIONS).await;
     let blob = vec![b'x'; 100_000];
     let expiry = Expiry { absolute: None, sliding: Some(Duration::from_secs(600)) };
-    let write =
-        CacheWrite { key: &ada(), blob: &blob, expiry: expiry.into(), precondition: Precondition::None, event: None };
+    let write = CacheWrite {
+        key: &ada(),
+        blob: &blob,
+        expiry: expiry.into(),
+        precondition: Precondition::None,
+        event: None,
+        fence: None,
+    };
     theirs.write(write).await.unwrap();
     ours.read(&ada()).await.unwrap().unwrap();
     redis.command::<()>(&["CONFIG", "RESETSTAT"]).unwrap();
@@ -143,6 +150,7 @@ async fn while_the_store_is_down_a_read_fails_unless_serving_from_memory_is_set(
         expiry: ExpiryChange::Kept,
         precondition: Precondition::None,
         event: None,
+        fence: None,
     };
     assert!(serving.write(write).await.unwrap_err().is_transient());
     assert!(serving.read(&ada()).await.unwrap_err().is_transient(), "that write may have happened");

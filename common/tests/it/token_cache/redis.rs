@@ -57,7 +57,7 @@ fn draft() -> EventDraft {
 }
 
 fn write<'a>(key: &'a CacheKey, expiry: Expiry, event: Option<&'a EventDraft>) -> CacheWrite<'a> {
-    CacheWrite { key, blob: b"blob", expiry: expiry.into(), precondition: Precondition::None, event }
+    CacheWrite { key, blob: b"blob", expiry: expiry.into(), precondition: Precondition::None, event, fence: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

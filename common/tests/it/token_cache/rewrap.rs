@@ -42,7 +42,7 @@ fn rewrap(raw: &RedisTokenCache, options: RewrapOptions) -> Rewrap {
 
 async fn put(store: &dyn TokenCacheStore, key: &CacheKey, blob: &[u8]) {
     let (expiry, precondition) = (ExpiryChange::default(), Precondition::None);
-    store.write(CacheWrite { key, blob, expiry, precondition, event: None }).await.unwrap();
+    store.write(CacheWrite { key, blob, expiry, precondition, event: None, fence: None }).await.unwrap();
 }
 
 fn key(text: &str) -> CacheKey {
@@ -56,8 +56,14 @@ async fn what_was_under_an_old_key_is_under_the_active_one_with_its_expiry_and_n
         let raw = super::redis::open(&prefix, &layout.to_string(), layout).await;
         let ada = key("ada");
         let expiry = Expiry { absolute: Some(Timestamp::now() + Duration::from_secs(600)), sliding: None };
-        let write =
-            CacheWrite { key: &ada, blob: PLAIN, expiry: expiry.into(), precondition: Precondition::None, event: None };
+        let write = CacheWrite {
+            key: &ada,
+            blob: PLAIN,
+            expiry: expiry.into(),
+            precondition: Precondition::None,
+            event: None,
+            fence: None,
+        };
         over(&raw, old()).write(write).await.unwrap();
         let rewrap = rewrap(&raw, RewrapOptions::default());
         assert_eq!(rewrap.one(&ada).await.unwrap(), Rewrapped::Done);
@@ -143,7 +149,7 @@ async fn add_line(cache: &dyn TokenCacheStore, key: &CacheKey, line: &str) {
         let stored = cache.read(key).await.unwrap();
         let blob = [stored.clone().unwrap_or_default(), line.as_bytes().to_vec()].concat();
         let precondition = stored.as_deref().map_or(Precondition::Absent, Precondition::Unchanged);
-        let write = CacheWrite { key, blob: &blob, expiry: ExpiryChange::Kept, precondition, event: None };
+        let write = CacheWrite { key, blob: &blob, expiry: ExpiryChange::Kept, precondition, event: None, fence: None };
         cache.write(write).await.unwrap() == WriteOutcome::Written
     })
     .await;

@@ -88,8 +88,14 @@ async fn expired_blobs_are_deleted_when_the_outbox_is_trimmed() {
     let cache = open(folder.path(), "purge").await;
     let key = CacheKey::new("key").unwrap();
     let expiry = Expiry { absolute: Some(Timestamp::now()), sliding: None };
-    let write =
-        CacheWrite { key: &key, blob: b"x", expiry: expiry.into(), precondition: Precondition::None, event: None };
+    let write = CacheWrite {
+        key: &key,
+        blob: b"x",
+        expiry: expiry.into(),
+        precondition: Precondition::None,
+        event: None,
+        fence: None,
+    };
     cache.write(write).await.unwrap();
     cache.trim(Duration::ZERO).await.unwrap();
     let database = database(folder.path(), "purge").await;

@@ -123,7 +123,7 @@ impl Rig {
 
     pub(crate) async fn put_until(&self, key: &CacheKey, blob: &[u8], expiry: Expiry) {
         let precondition = Precondition::None;
-        let write = CacheWrite { key, blob, expiry: ExpiryChange::To(expiry), precondition, event: None };
+        let write = CacheWrite { key, blob, expiry: ExpiryChange::To(expiry), precondition, event: None, fence: None };
         self.cache.store.write(write).await.unwrap();
     }
 

@@ -49,8 +49,14 @@ async fn a_cache_that_cannot_be_read_is_replaced_by_the_next_sign_in() {
     let site = Site::start().await;
     let key = key_of(ADA);
     let blob = b"\x09\xf0\xc9\xf0 another program's encryption";
-    let write =
-        CacheWrite { key: &key, blob, expiry: Expiry::default().into(), precondition: Precondition::None, event: None };
+    let write = CacheWrite {
+        key: &key,
+        blob,
+        expiry: Expiry::default().into(),
+        precondition: Precondition::None,
+        event: None,
+        fence: None,
+    };
     site.cache.write(write).await.unwrap();
     let mut ada = site.signed_in(ADA).await;
     assert_eq!(ada.get("/account").await.element("api-status"), Some("200"));
