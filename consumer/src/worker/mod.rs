@@ -35,6 +35,7 @@
 //! ```
 
 mod account;
+mod due;
 mod job;
 mod plan;
 mod report;
@@ -52,6 +53,7 @@ use common::index::{AccountActivity, ActivityStore, ListError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use due::{DueWorker, DueWorkerSettings, DueWorkerStatus, NotReady};
 pub use report::{AccountOutcome, Example, RunReport, Skipped};
 pub use selection::Selection;
 pub use settings::{MOST_CONCURRENT, WorkerSettings};

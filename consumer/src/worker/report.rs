@@ -30,6 +30,10 @@ pub enum AccountOutcome {
     JobTimedOut,
     /// The worker itself failed at it, which is a defect.
     Crashed,
+    /// Its tenant is left alone just now, as its identity provider asked for.
+    LeftAlone,
+    /// It is another worker's by now.
+    ClaimLost,
 }
 
 /// Why an account was not tried.
@@ -59,12 +63,14 @@ impl AccountOutcome {
             Self::JobPanicked => "job_panicked",
             Self::JobTimedOut => "job_timed_out",
             Self::Crashed => "crashed",
+            Self::LeftAlone => "left_alone",
+            Self::ClaimLost => "claim_lost",
         }
     }
 
     /// Whether the account has what it needs, or nothing is to be done about it.
     pub fn is_good(self) -> bool {
-        matches!(self, Self::Hydrated | Self::StillValid | Self::Skipped(_))
+        matches!(self, Self::Hydrated | Self::StillValid | Self::Skipped(_) | Self::LeftAlone | Self::ClaimLost)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::account::{Hydration, Hydrator};
+use super::account::{Hydration, Hydrator, Under};
 use super::job;
 use super::report::{AccountOutcome, RunReport};
 use super::selection::Walk;
@@ -69,7 +69,8 @@ where
         async move {
             let key = account.cache_key.clone();
             // Nothing of the account's work is shared with another one's.
-            let work = AssertUnwindSafe(work(&hydrator, account, job.as_ref())).catch_unwind();
+            let under = Under::default();
+            let work = AssertUnwindSafe(work(&hydrator, &under, account, job.as_ref())).catch_unwind();
             let hydration = work.await.unwrap_or_else(|_| {
                 tracing::error!(cache_key = %key, "the worker failed at an account");
                 Hydration::without_token(AccountOutcome::Crashed)
@@ -86,13 +87,19 @@ where
     }
 }
 
-async fn work<J, F, E>(hydrator: &Hydrator, account: Arc<AccountActivity>, job: &J) -> Hydration
+/// Has a token for one account, and does the job with it.
+pub(super) async fn work<J, F, E>(
+    hydrator: &Hydrator,
+    under: &Under,
+    account: Arc<AccountActivity>,
+    job: &J,
+) -> Hydration
 where
     J: Fn(Arc<AccountActivity>, AccessToken) -> F,
     F: Future<Output = Result<(), E>>,
     E: Display,
 {
-    let mut hydration = hydrator.hydrate(&account).await;
+    let mut hydration = hydrator.hydrate(&account, under).await;
     if let Some(token) = hydration.token.take() {
         let begin = |token| job(Arc::clone(&account), token);
         let trouble = job::run(&account.cache_key, token, hydrator.settings.job_time_limit, begin).await;

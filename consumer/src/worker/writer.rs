@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use common::account::CacheKey;
 use common::backend::BackendError;
 use common::event::{AccountDetails, Activity, EventDraft, EventSource};
-use common::identity::{CacheWriter, Clock};
+use common::identity::{CacheWriter, Clock, Denied};
 use common::token_cache::msal::TokenCacheBlob;
 use common::token_cache::{CacheWrite, ExpiryChange, Precondition, TokenCacheStore, WriteOutcome};
+
+use super::due::ClaimGuard;
 
 /// Writes back the blob of one account.
 pub(super) struct HydrationWriter {
@@ -21,6 +23,8 @@ pub(super) struct HydrationWriter {
     /// and the username in the form the web app chose.
     pub(super) known: AccountDetails,
     pub(super) has_written: AtomicBool,
+    /// The claim under which it writes.
+    pub(super) claim: Option<Arc<ClaimGuard>>,
 }
 
 impl HydrationWriter {
@@ -40,6 +44,13 @@ impl HydrationWriter {
 
 #[async_trait]
 impl CacheWriter for HydrationWriter {
+    async fn may_refresh(&self, _key: &CacheKey) -> Result<(), Denied> {
+        match &self.claim {
+            Some(claim) => claim.may_refresh().await,
+            None => Ok(()),
+        }
+    }
+
     async fn write_back(&self, key: &CacheKey, read: Option<&[u8]>, blob: &[u8]) -> Result<WriteOutcome, BackendError> {
         // A worker has read a blob, or it has nothing to refresh: it never makes one.
         let Some(read) = read else {
@@ -47,7 +58,8 @@ impl CacheWriter for HydrationWriter {
         };
         let event = EventDraft::new(self.source.clone(), key.clone(), Activity::Hydrated(self.details(blob)));
         let precondition = Precondition::Unchanged(read);
-        let write = CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: Some(&event) };
+        let fence = self.claim.as_ref().map(|claim| claim.fence());
+        let write = CacheWrite { key, blob, expiry: ExpiryChange::Kept, precondition, event: Some(&event), fence };
         let outcome = self.store.write(write).await?;
         self.has_written.fetch_or(outcome == WriteOutcome::Written, Ordering::SeqCst);
         Ok(outcome)
