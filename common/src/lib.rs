@@ -7,6 +7,7 @@ pub mod account;
 pub mod backend;
 pub mod backends;
 pub mod event;
+pub mod http_server;
 pub mod identity;
 pub mod index;
 pub mod log;

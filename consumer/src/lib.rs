@@ -15,4 +15,5 @@ pub mod seed;
 pub mod snapshot;
 mod span;
 pub mod verify;
+pub mod view;
 pub mod worker;

@@ -1,7 +1,6 @@
 //! `consumer`: projects, queries and looks after the activity index.
 
 mod cli;
-mod view;
 
 use std::process::ExitCode;
 

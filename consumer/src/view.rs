@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// One account as JSON. Times are RFC 3339, expiries Unix seconds.
 #[derive(Serialize)]
-pub(crate) struct AccountView<'a> {
+pub struct AccountView<'a> {
     cache_key: &'a CacheKey,
     home_account_id: Option<&'a HomeAccountId>,
     object_id: Option<&'a ObjectId>,
@@ -41,7 +41,8 @@ struct FailureView<'a> {
 }
 
 impl<'a> AccountView<'a> {
-    pub(crate) fn of(account: &'a AccountActivity) -> Self {
+    /// What is shown of `account`.
+    pub fn of(account: &'a AccountActivity) -> Self {
         let details = account.details.as_ref().map(|register| &register.value);
         Self {
             cache_key: &account.cache_key,
@@ -65,10 +66,11 @@ impl<'a> AccountView<'a> {
     }
 
     /// The headings of [`row`](Self::row).
-    pub(crate) const HEADINGS: [&'static str; 6] =
+    pub const HEADINGS: [&'static str; 6] =
         ["USER", "CACHE KEY", "STATE", "LAST ACTIVITY", "TOKEN EXPIRES", "REFRESH TOKEN"];
 
-    pub(crate) fn row(&self) -> Vec<String> {
+    /// The columns of its line in a table.
+    pub fn row(&self) -> Vec<String> {
         vec![
             shown(self.username),
             self.cache_key.to_string(),
@@ -80,7 +82,7 @@ impl<'a> AccountView<'a> {
     }
 
     /// Every field with its name, for one account.
-    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![
             ("cache key", self.cache_key.to_string()),
             ("home account id", shown(self.home_account_id)),

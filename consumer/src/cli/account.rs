@@ -7,9 +7,9 @@ use common::backends::Backends;
 use common::event::UsernamePolicy;
 use common::output;
 use common::program::Outcome;
+use consumer::view::AccountView;
 
 use super::erase::Erase;
-use crate::view::AccountView;
 
 /// Look at one account
 #[derive(Args)]

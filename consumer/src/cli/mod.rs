@@ -5,6 +5,7 @@ mod bar;
 mod dead;
 mod doctor;
 mod erase;
+mod health;
 mod hydrate;
 mod keys;
 mod pick;

@@ -1,9 +1,9 @@
 //! `consumer project`: follows the log until told to stop.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use common::backends::Backends;
 use common::log::ActivityLog;
@@ -11,11 +11,10 @@ use common::output;
 use common::program::Outcome;
 use common::settings::span;
 use consumer::gap::LogGap;
-use consumer::health;
 use consumer::projector::{Projector, ProjectorReport, ProjectorSettings};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+
+use super::health;
 
 /// Follow the log and keep the index up to date
 #[derive(Args)]
@@ -52,23 +51,13 @@ impl Project {
         let leases = backends.partition_leases().await?;
         let projector = Projector::new(log.log, log.dead_letters, index, settings).sharing(leases, self.lease);
         let _health = match self.health_listen {
-            Some(address) => Some(listen(address, &projector, shutdown.clone()).await?),
+            Some(address) => Some(health::listen(address, Arc::new(projector.status()), shutdown.clone()).await?),
             None => None,
         };
         let report = projector.run(shutdown).await?;
         print(&report);
         Ok(Outcome::Done)
     }
-}
-
-async fn listen(
-    address: SocketAddr,
-    projector: &Projector,
-    shutdown: CancellationToken,
-) -> anyhow::Result<AbortOnDropHandle<std::io::Result<()>>> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
-    Ok(AbortOnDropHandle::new(tokio::spawn(health::serve(listener, projector.status(), shutdown))))
 }
 
 /// Moves the checkpoint of every partition that has a gap to the first message of the log, and says so.

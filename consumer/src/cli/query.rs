@@ -10,11 +10,11 @@ use common::index::{AccountActivity, ActivityStore, Cursor, ListRequest, Query a
 use common::output;
 use common::program::Outcome;
 use common::settings::{moment, span};
+use consumer::view::AccountView;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::pick::{FilterArgs, looked_up};
-use crate::view::AccountView;
 
 /// List accounts of the index
 #[derive(Args)]

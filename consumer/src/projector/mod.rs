@@ -17,6 +17,7 @@ mod batch;
 mod count;
 mod crew;
 mod follow;
+mod health;
 mod read_ahead;
 mod settings;
 mod share;

@@ -27,13 +27,13 @@ mod pending;
 mod problem;
 mod return_to;
 mod routes;
-mod serve;
 mod session;
 mod settings;
 mod sign_in;
 mod sign_out;
 mod token;
 
+use common::http_server;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,11 +43,13 @@ pub use expiring::Bounds;
 pub use settings::{InvalidPublicUrl, PublicUrl, WebSettings};
 
 /// Serves the app until `shutdown`: then it takes no more connections, ends the requests under way within
-/// [`WebSettings::shutdown_grace`], and waits for the refreshes that are being written back.
+/// [`HttpBounds::shutdown_grace`], and waits for the refreshes that are being written back.
+///
+/// [`HttpBounds::shutdown_grace`]: common::http_server::HttpBounds::shutdown_grace
 ///
 /// # Cancel safety
 /// A dropped call ends the listening; connections that are open live on.
 pub async fn run(listener: TcpListener, app: WebApp, shutdown: CancellationToken) {
-    serve::serve(listener, app.router(), &app.inner.settings, shutdown).await;
+    http_server::serve(listener, app.router(), app.inner.settings.http, shutdown).await;
     app.inner.acquirer.drain().await;
 }

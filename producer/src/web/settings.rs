@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use common::http_server::HttpBounds;
 use common::identity::is_protected;
 use url::Url;
 
@@ -23,12 +24,8 @@ pub struct WebSettings {
     pub sign_ins: Bounds,
     /// How long one request may take.
     pub request_time: Duration,
-    /// How long a browser may take to send a request's headers.
-    pub header_time: Duration,
-    /// The most connections at once; the next ones wait.
-    pub connections: usize,
-    /// How long a shutdown waits for what is under way.
-    pub shutdown_grace: Duration,
+    /// What the server takes upon itself.
+    pub http: HttpBounds,
 }
 
 impl WebSettings {
@@ -41,9 +38,7 @@ impl WebSettings {
             sessions: Bounds { most: 100_000, life: Duration::from_hours(12), rest: Duration::from_hours(1) },
             sign_ins: Bounds { most: 10_000, life: sign_in_time, rest: sign_in_time },
             request_time: Duration::from_secs(60),
-            header_time: Duration::from_secs(10),
-            connections: 1_024,
-            shutdown_grace: Duration::from_secs(10),
+            http: HttpBounds::default(),
         }
     }
 }

@@ -59,8 +59,8 @@ async fn it_answers_as_long_as_it_serves() {
 #[tokio::test]
 async fn a_browser_that_never_ends_its_request_is_let_go() {
     let site = Site::with(|settings| {
-        settings.header_time = Duration::from_millis(100);
-        settings.connections = 1;
+        settings.http.header_time = Duration::from_millis(100);
+        settings.http.connections = 1;
     })
     .await;
     let mut slow = TcpStream::connect(site.url.trim_start_matches("http://")).await.unwrap();

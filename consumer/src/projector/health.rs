@@ -1,41 +1,27 @@
-//! What an orchestrator and a metrics collector ask a projector: `/livez`, `/readyz`, `/metrics`.
+//! What a projector says of itself to an orchestrator and a metrics collector.
 
 use std::fmt::Write as _;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
 use jiff::{SignedDuration, Timestamp};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use crate::projector::{PartitionState, PartitionStatus, ProjectorStatus};
+use super::{PartitionState, PartitionStatus, ProjectorStatus};
+use crate::health::{Health, Kind, Metrics, Readiness};
 
-type Status = watch::Receiver<ProjectorStatus>;
-
-/// Answers until `shutdown`.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve(listener: TcpListener, status: Status, shutdown: CancellationToken) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(status);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
-}
-
-/// 200 while all partitions are followed that are its own, even none; else 503 and a line for each reason.
-async fn readyz(State(status): State<Status>) -> (StatusCode, String) {
-    let status = status.borrow();
-    if status.is_ready() {
-        let word = if status.is_standby() { "standby\n" } else { "ok\n" };
-        return (StatusCode::OK, word.to_owned());
+/// Ready while all partitions are followed that are its own, even none.
+impl Health for watch::Receiver<ProjectorStatus> {
+    async fn readiness(&self) -> Readiness {
+        let status = self.borrow();
+        match (status.is_ready(), status.is_standby()) {
+            (true, true) => Readiness::Ready("standby"),
+            (true, false) => Readiness::Ready("ok"),
+            (false, _) => Readiness::Not(reasons(&status)),
+        }
     }
-    (StatusCode::SERVICE_UNAVAILABLE, reasons(&status))
+
+    fn metrics(&self, metrics: &mut Metrics) {
+        write_down(&self.borrow(), Timestamp::now(), metrics);
+    }
 }
 
 fn reasons(status: &ProjectorStatus) -> String {
@@ -58,52 +44,37 @@ fn reasons(status: &ProjectorStatus) -> String {
     reasons
 }
 
-/// In the text format of Prometheus.
-async fn metrics(State(status): State<Status>) -> String {
-    text(&status.borrow(), Timestamp::now())
-}
-
-fn text(status: &ProjectorStatus, now: Timestamp) -> String {
-    let mut text = Text(String::new());
+fn write_down(status: &ProjectorStatus, now: Timestamp, metrics: &mut Metrics) {
     let ready = u8::from(status.is_ready());
-    text.metric(
-        "projector_ready",
-        "gauge",
-        "1 while all partitions are followed that are its own.",
-        [(String::new(), ready)],
-    );
+    metrics.one("projector_ready", Kind::Gauge, "1 while all partitions are followed that are its own.", ready);
     if let Some(sharing) = &status.sharing {
-        let members = [(String::new(), sharing.members)];
-        text.metric(
-            "projector_members",
-            "gauge",
-            "Projectors that share the partitions; 0 while that is unknown.",
-            members,
-        );
-        let held = [(String::new(), sharing.mine.len())];
-        text.metric("projector_partitions_held", "gauge", "Partitions that are this projector's.", held);
+        let help = "Projectors that share the partitions; 0 while that is unknown.";
+        metrics.one("projector_members", Kind::Gauge, help, sharing.members);
+        let help = "Partitions that are this projector's.";
+        metrics.one("projector_partitions_held", Kind::Gauge, help, sharing.mine.len());
     }
     let of_each = |value: fn(&PartitionStatus, Timestamp) -> Option<f64>| {
         let values = status.followed().map(move |(n, partition)| (label(n), value(partition, now)));
         values.filter_map(|(label, value)| value.map(|value| (label, value)))
     };
-    text.metric(
+    metrics.add(
         "projector_lag_seconds",
-        "gauge",
+        Kind::Gauge,
         "Age of the newest applied event while the log has more.",
         of_each(|p, now| Some(seconds(p.lag(now)))),
     );
-    text.metric("projector_headroom_seconds", "gauge", "Time until the log's retention reaches what is not applied, if nothing more is applied; absent where nothing was ever cut.", of_each(|p, _| p.headroom.map(seconds)));
-    text.metric(
+    metrics.add("projector_headroom_seconds", Kind::Gauge, "Time until the log's retention reaches what is not applied, if nothing more is applied; absent where nothing was ever cut.", of_each(|p, _| p.headroom.map(seconds)));
+    metrics.add(
         "projector_gap",
-        "gauge",
+        Kind::Gauge,
         "1 where the log no longer has what comes next.",
         of_each(|p, _| Some(f64::from(u8::from(p.gap.is_some())))),
     );
-    text.metric("projector_next_offset", "gauge", "The checkpoint.", of_each(|p, _| Some(p.next_offset as f64)));
-    text.metric(
+    let next_offsets = of_each(|p, _| Some(p.next_offset as f64));
+    metrics.add("projector_next_offset", Kind::Gauge, "The checkpoint.", next_offsets);
+    metrics.add(
         "projector_events_applied_total",
-        "counter",
+        Kind::Counter,
         "Events applied, those read again included.",
         of_each(|p, _| Some(p.events_applied as f64)),
     );
@@ -113,8 +84,8 @@ fn text(status: &ProjectorStatus, now: Timestamp) -> String {
             .iter()
             .map(move |(reason, count)| (format!("{{partition=\"{n}\",reason=\"{reason}\"}}"), *count))
     });
-    text.metric("projector_refused_total", "counter", "Events and messages parked in the dead letters.", refused);
-    text.0
+    let help = "Events and messages parked in the dead letters.";
+    metrics.add("projector_refused_total", Kind::Counter, help, refused);
 }
 
 fn label(partition: u32) -> String {
@@ -123,23 +94,6 @@ fn label(partition: u32) -> String {
 
 fn seconds(duration: SignedDuration) -> f64 {
     duration.as_secs_f64()
-}
-
-struct Text(String);
-
-impl Text {
-    fn metric<V: std::fmt::Display>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (String, V)>,
-    ) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in values {
-            let _ = writeln!(self.0, "{name}{labels} {value}");
-        }
-    }
 }
 
 #[cfg(test)]
@@ -159,7 +113,9 @@ mod tests {
             ..PartitionStatus::default()
         };
         let status = ProjectorStatus { partitions: BTreeMap::from([(3, partition)]), ..ProjectorStatus::default() };
-        let text = text(&status, Timestamp::UNIX_EPOCH);
+        let mut metrics = Metrics::default();
+        write_down(&status, Timestamp::UNIX_EPOCH, &mut metrics);
+        let text = metrics.into_text();
         for line in [
             "projector_ready 1",
             "projector_lag_seconds{partition=\"3\"} 0",

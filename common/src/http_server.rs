@@ -14,24 +14,43 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::settings::WebSettings;
-
 /// How long to wait when no connection can be taken: the process is out of file descriptors, for one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The most that a request's line and headers may hold.
-const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// The most that a request's line and headers may hold; what is longer is answered 431 without a body.
+pub const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+/// What a server takes upon itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpBounds {
+    /// How long a client may take to send a request's headers.
+    pub header_time: Duration,
+    /// The most connections at once; the next ones wait.
+    pub connections: usize,
+    /// How long a shutdown waits for what is under way.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for HttpBounds {
+    /// 10 seconds for the headers, 1,024 connections, 10 seconds to end.
+    fn default() -> Self {
+        Self { header_time: Duration::from_secs(10), connections: 1_024, shutdown_grace: Duration::from_secs(10) }
+    }
+}
 
 /// Serves until `shutdown`; then takes no more connections and ends those it has after the request under way.
-pub(super) async fn serve(listener: TcpListener, router: Router, settings: &WebSettings, shutdown: CancellationToken) {
+///
+/// # Cancel safety
+/// A dropped call ends the listening; connections that are open live on.
+pub async fn serve(listener: TcpListener, router: Router, bounds: HttpBounds, shutdown: CancellationToken) {
     let open = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(settings.connections));
+    let places = Arc::new(Semaphore::new(bounds.connections));
     loop {
         let next = tokio::select! {
             () = shutdown.cancelled() => break,
             next = accept(&listener, &places) => next,
         };
         match next {
-            Ok((stream, place)) => spawn(stream, place, router.clone(), settings.header_time, &open),
+            Ok((stream, place)) => spawn(stream, place, router.clone(), bounds.header_time, &open),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not taken");
                 sleep(PAUSE).await;
@@ -39,7 +58,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, settings: &WebS
         }
     }
     drop(listener);
-    if timeout(settings.shutdown_grace, open.shutdown()).await.is_err() {
+    if timeout(bounds.shutdown_grace, open.shutdown()).await.is_err() {
         tracing::warn!("not every request ended within the grace period");
     }
 }
