@@ -34,6 +34,7 @@
 
 mod details;
 mod failure;
+mod signal;
 mod username;
 mod wire;
 
@@ -45,6 +46,7 @@ use uuid::Uuid;
 
 pub use details::{AccountDetails, AccountHint, InvalidProperties, Properties};
 pub use failure::{AcquisitionFailure, ErrorCode, FailureReason, Recovery};
+pub use signal::{REAUTHENTICATION_REQUIRED, reauthentication_signal};
 pub use username::{KeyTooShort, UsernameKey, UsernamePolicy};
 pub use wire::{
     BATCH_CONTENT_TYPE, ContractError, EncodedEvents, MAX_BODY_BYTES, MAX_EVENTS_PER_BATCH, MAX_TIME_AHEAD, Refused,

@@ -287,7 +287,7 @@ impl ReadEvent<'_> {
 }
 
 #[derive(Serialize, Deserialize)]
-enum SpecVersion {
+pub(super) enum SpecVersion {
     #[serde(rename = "1.0")]
     V1,
 }
@@ -329,10 +329,15 @@ impl<'a> Written<'a> {
             Activity::AcquisitionFailed(failure) => WrittenData::Failure(failure),
             Activity::Removed(hint) => WrittenData::Hint(hint),
         };
-        let time = time.map(|time| format!("{time:.6}"));
+        let time = time.map(time_text);
         let event_type = activity.event_type();
         Self { specversion: SpecVersion::V1, id, source, event_type, subject, time, traceparent, data }
     }
+}
+
+/// As events write their times: UTC, microseconds.
+pub(super) fn time_text(time: Timestamp) -> String {
+    format!("{time:.6}")
 }
 
 fn event_json(event: &ActivityEvent) -> Vec<u8> {

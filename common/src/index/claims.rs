@@ -87,6 +87,13 @@ identifier!(
     128
 );
 
+impl WorkerId {
+    /// The name of a process on a host without one.
+    pub fn of_process(id: u32) -> Self {
+        Self(format!("process-{id}"))
+    }
+}
+
 /// Which accounts a worker takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRequest {

@@ -1,13 +1,17 @@
 //! Where users sign in and tokens come from: what is copied from an app registration.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{SettingsError, secret};
+use super::{SettingsError, secret, span};
 use crate::account::{ClientId, Environment, TenantId};
 use crate::identity::{Authority, ClientCertificate, Credential, ProviderKind, ProviderSettings, Scopes, Tenant};
+
+/// A call that may take no time never succeeds.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The app registration at the identity provider. The web app and its workers are given the same.
 #[derive(Args, Debug, Clone)]
@@ -50,6 +54,9 @@ pub struct IdentityProviderSettings {
     /// PEM file of a private CA, trusted instead of the machine's
     #[arg(long, env = "IDP_CA_FILE", value_name = "FILE")]
     idp_ca_file: Option<PathBuf>,
+    /// How long a call to the provider may take; the right to refresh an account is held for twice that and 15s
+    #[arg(long, env = "IDP_TIMEOUT", default_value = "30s", value_parser = span, value_name = "DURATION")]
+    idp_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,6 +84,7 @@ impl IdentityProviderSettings {
         });
         settings.environment = self.idp_environment.clone();
         settings.http.ca_file = self.idp_ca_file.clone();
+        settings.http.timeout = self.idp_timeout.max(LEAST_TIMEOUT);
         Ok(settings)
     }
 

@@ -3,7 +3,8 @@
 use common::account::{CacheKey, ClientId, Environment, HomeAccountId, ObjectId, TenantId, Username};
 use common::event::{
     BATCH_CONTENT_TYPE, ErrorCode, EventId, EventSource, EventType, FailureReason, MAX_BODY_BYTES,
-    MAX_EVENTS_PER_BATCH, MAX_TIME_AHEAD, Properties, SINGLE_CONTENT_TYPE, TraceParent, decode,
+    MAX_EVENTS_PER_BATCH, MAX_TIME_AHEAD, Properties, REAUTHENTICATION_REQUIRED, SINGLE_CONTENT_TYPE, TraceParent,
+    decode, reauthentication_signal,
 };
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ fn schema(document: &Value, name: &str) -> Value {
     document["components"]["schemas"][name].clone()
 }
 
-/// Every example of a message, with the message's content type.
+/// Every example of a message of the log, with the message's content type.
 fn examples(document: &Value) -> Vec<(String, Value)> {
     let messages = document["components"]["messages"].as_object().unwrap();
     let of = |message: &Value| {
@@ -23,7 +24,7 @@ fn examples(document: &Value) -> Vec<(String, Value)> {
         let examples = message["examples"].as_array().unwrap().clone();
         examples.into_iter().map(move |example| (content_type.clone(), example["payload"].clone()))
     };
-    messages.values().flat_map(of).collect()
+    messages.values().filter(|message| message["name"] != REAUTHENTICATION_REQUIRED).flat_map(of).collect()
 }
 
 fn is_taken(content_type: &str, payload: &Value) -> bool {
@@ -41,7 +42,7 @@ fn every_example_of_the_document_is_taken() {
 }
 
 #[test]
-fn the_messages_are_the_four_events_and_the_batch() {
+fn the_messages_are_the_four_events_the_batch_and_the_signal() {
     let document = document();
     let messages = document["components"]["messages"].as_object().unwrap();
     let types = [EventType::UserActivity, EventType::Hydrated, EventType::AcquisitionFailed, EventType::Removed];
@@ -50,7 +51,8 @@ fn the_messages_are_the_four_events_and_the_batch() {
         assert_eq!(message["contentType"], SINGLE_CONTENT_TYPE);
     }
     assert_eq!(messages["batch"]["contentType"], BATCH_CONTENT_TYPE);
-    assert_eq!(messages.len(), types.len() + 1);
+    assert_eq!(messages["reauthenticationRequired"]["name"], REAUTHENTICATION_REQUIRED);
+    assert_eq!(messages.len(), types.len() + 2);
     assert_eq!(schema(&document, "Envelope")["properties"]["type"]["enum"], json!(types.map(EventType::as_str)));
 }
 
@@ -126,4 +128,17 @@ fn the_fields_the_document_names_are_the_fields_the_code_writes() {
     assert_eq!(&written, sign_in, "the example has every field, and the code writes each as it stands there");
     let named = schema(&document, "AccountDetails")["properties"].as_object().unwrap().len();
     assert_eq!(written["data"].as_object().unwrap().len(), named);
+}
+
+#[test]
+fn the_signal_of_the_document_is_the_one_the_code_sends() {
+    let document = document();
+    let messages = &document["components"]["messages"];
+    let signal = &messages["reauthenticationRequired"]["examples"][0]["payload"];
+    let mut failed = signal.clone();
+    failed["type"] = EventType::AcquisitionFailed.as_str().into();
+    failed["id"] = signal["id"].as_str().unwrap().strip_suffix("/reauthentication-required").unwrap().into();
+    let event = decode(None, failed.to_string().as_bytes()).remove(0).unwrap();
+    let sent: Value = serde_json::from_slice(&reauthentication_signal(&event).unwrap().body).unwrap();
+    assert_eq!(&sent, signal);
 }

@@ -3,6 +3,9 @@
 //! Connections are made when they are first needed, so a broker that is down is no reason not to start. Publishing,
 //! reading and dead letters each have a connection of their own: a broker that is short of memory blocks those that
 //! publish, and only those.
+//!
+//! Beside an event that says that an account needs its user goes a signal ([`crate::event::reauthentication_signal`]), to
+//! the same exchange and under a routing key of its own, which apps bind queues of their own by.
 
 mod backoff;
 mod bounds;
@@ -35,7 +38,7 @@ use self::publisher::{Message, Outcome, Publisher};
 use self::reader::StreamReader;
 use super::{ActivityLog, AppendError, Bounds, GrowError, Grown, LogError, LogReader, Position, grow};
 use crate::backend::{BackendError, ServerUrl, TlsFiles, Trouble};
-use crate::event::{ActivityEvent, EncodedEvents, encode_batches};
+use crate::event::{ActivityEvent, EncodedEvents, encode_batches, reauthentication_signal};
 
 const PERSISTENT: u8 = 2;
 /// Awaiting the last confirms and closing, for all connections together.
@@ -242,7 +245,11 @@ impl ActivityLog for RabbitMqLog {
             return Ok(());
         }
         self.check_partition(partition).await?;
-        let messages = encode_batches(events).into_iter().map(|encoded| message(partition, encoded)).collect();
+        let key = partition.to_string();
+        let mut messages: Vec<Message> =
+            encode_batches(events).into_iter().map(|encoded| message(key.clone(), encoded)).collect();
+        let signals = events.iter().filter_map(reauthentication_signal);
+        messages.extend(signals.map(|signal| message(names::REAUTHENTICATION_KEY.to_owned(), signal)));
         let outcomes = self.shared.publisher().publish(messages).await?;
         if outcomes.iter().all(|outcome| *outcome == Outcome::Confirmed) {
             return Ok(());
@@ -265,13 +272,13 @@ impl ActivityLog for RabbitMqLog {
     }
 }
 
-fn message(partition: u32, encoded: EncodedEvents) -> Message {
+fn message(routing_key: String, encoded: EncodedEvents) -> Message {
     let properties = BasicProperties::default()
         .with_content_type(encoded.content_type.into())
         .with_delivery_mode(PERSISTENT)
         .with_timestamp(now_in_seconds());
     Message {
-        routing_key: partition.to_string(),
+        routing_key,
         // What no stream takes goes to the alternate exchange, so nothing comes back.
         mandatory: false,
         properties,

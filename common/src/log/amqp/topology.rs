@@ -9,7 +9,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use tokio::time::timeout;
 
 use super::error;
-use super::names::{DEAD_LETTERS, EXCHANGE, UNROUTED, marker, stream};
+use super::names::{DEAD_LETTERS, EXCHANGE, REAUTHENTICATION, REAUTHENTICATION_KEY, UNROUTED, marker, stream};
 use crate::log::LogError;
 
 /// One declaration; a cluster elects leaders for a new stream or queue within it.
@@ -109,6 +109,8 @@ pub(super) async fn declare(address: &str, connection: &Connection, options: &To
     scratch.exchange(DEAD_LETTERS, ExchangeKind::Fanout, FieldTable::default()).await?;
     scratch.queue(DEAD_LETTERS, parked()).await?;
     scratch.bind(DEAD_LETTERS, DEAD_LETTERS, "").await?;
+    scratch.queue(REAUTHENTICATION, streamed(options)).await?;
+    scratch.bind(REAUTHENTICATION, EXCHANGE, REAUTHENTICATION_KEY).await?;
     scratch.partitions(0, options).await
 }
 

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::backend::Trouble;
-use common::event::{ContractError, Refused};
+use common::event::{
+    AccountHint, AcquisitionFailure, Activity, ContractError, FailureReason, REAUTHENTICATION_REQUIRED, Refused,
+};
 use common::log::{
     ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LogError, LogReader,
     Position, RabbitMqLog, RabbitMqOptions, TopologyOptions,
 };
 use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -290,6 +292,37 @@ async fn what_no_stream_takes_is_found_among_the_unrouted() {
     assert_eq!(letter.detail, "the routing key is no partition's number");
     round.close().await.unwrap();
     assert_eq!(log.inspect().await.unwrap().unrouted, Some(1));
+}
+
+#[tokio::test]
+async fn an_app_hears_of_users_who_have_to_sign_in_again_and_of_nothing_else() {
+    let vhost = Vhost::fresh().await;
+    let (log, foreign) = (declared(&vhost.amqp_url(), 1).await, Foreign::connect(&vhost).await);
+    foreign.declare_queue("my-app", FieldTable::default()).await;
+    let (options, key) = (QueueBindOptions::default(), "reauthentication-required");
+    let bound = foreign.channel.queue_bind(
+        "my-app".into(),
+        "tokencache.activity".into(),
+        key.into(),
+        options,
+        FieldTable::default(),
+    );
+    bound.await.unwrap();
+    let failures = [FailureReason::Revoked, FailureReason::Throttled];
+    let mut events = sample_events(3);
+    for (event, reason) in events.iter_mut().zip(failures) {
+        let account = AccountHint::default();
+        let failure = AcquisitionFailure { reason, error: None, suberror: None, retry_after: None, account };
+        event.activity = Activity::AcquisitionFailed(failure);
+    }
+    log.append(0, &events).await.unwrap();
+    let heard = foreign.channel.basic_get("my-app".into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
+    let heard: serde_json::Value = serde_json::from_slice(&heard.delivery.data).unwrap();
+    assert_eq!(heard["type"], REAUTHENTICATION_REQUIRED);
+    assert_eq!((&heard["subject"], &heard["data"]["reason"]), (&events[0].subject.as_str().into(), &"revoked".into()));
+    assert_eq!(foreign.messages("my-app").await, 0, "one of the three needs the user");
+    assert_eq!(foreign.messages("tokencache.activity.unrouted").await, 0);
+    log.close().await;
 }
 
 #[tokio::test]
