@@ -5,6 +5,7 @@ mod bar;
 mod dead;
 mod doctor;
 mod erase;
+mod exec;
 mod health;
 mod hydrate;
 mod keys;
@@ -17,6 +18,7 @@ mod seed;
 mod snapshot;
 mod topology;
 mod verify;
+mod work;
 
 use clap::{Parser, Subcommand};
 use common::backends::Backends;
@@ -58,6 +60,8 @@ enum Command {
     Keys(keys::Keys),
     /// Acquire tokens for accounts whose users are away, and keep their caches alive
     Hydrate(Box<hydrate::Hydrate>),
+    /// Hydrate accounts that are due, for ever, beside any number of others
+    Work(Box<work::Work>),
     /// Look at events that could not be applied, send them again, or drop them
     Dead(dead::Dead),
     /// Write the index to one file, or restore it from one
@@ -84,6 +88,7 @@ impl Cli {
             Command::Hydrate(command) => {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await
             }
+            Command::Work(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Dead(command) => command.run(&backends).await,
             Command::Snapshot(command) => command.run(&backends).await,
             Command::Topology(command) => command.run(&backends).await,

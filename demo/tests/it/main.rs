@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod broker_down;
+mod due;
 mod fleet;
 mod grow;
 mod msal_python;

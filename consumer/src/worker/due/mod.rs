@@ -8,6 +8,7 @@
 //! What became of an account, and what that leads to, is one table: [`outcome`].
 
 mod guard;
+mod health;
 mod outcome;
 mod settings;
 mod status;
