@@ -25,6 +25,8 @@ const CHUNK: usize = 100;
 /// How many accounts one claim reads for each it may take, and at least.
 const EXAMINED_PER_CLAIM: usize = 20;
 const EXAMINED_AT_LEAST: usize = 2_000;
+/// How many accounts of one tenant are looked at before it is the next one's turn.
+const LOOKED_AT_IN_TURN: usize = 50;
 /// Ends of holds that are swept with each claim.
 const SWEPT: i64 = 500;
 /// How long it is known when a tenant was served.
@@ -88,7 +90,7 @@ const DUE: &str = "
     LEFT JOIN activity_index_schedules s ON s.cache_key = a.cache_key
     WHERE a.generation = ?1 AND a.tenant_id IS NULLIF(?2, '') AND a.due_at <= ?3
     AND (h.until_us IS NULL OR h.until_us <= ?3) AND (a.due_at, a.cache_key) > (?4, ?5)
-    ORDER BY a.due_at, a.cache_key LIMIT ?6";
+    ORDER BY a.due_at, a.cache_key LIMIT ?6 OFFSET ?7";
 
 const SCHEDULED: &str = "
     SELECT s.look_us, s.cache_key, a.record, s.at_us, h.attempts
@@ -97,7 +99,12 @@ const SCHEDULED: &str = "
     LEFT JOIN activity_index_holds h ON h.cache_key = s.cache_key
     WHERE COALESCE(a.tenant_id, '') = ?2 AND s.look_us <= ?3
     AND (h.until_us IS NULL OR h.until_us <= ?3) AND (s.look_us, s.cache_key) > (?4, ?5)
-    ORDER BY s.look_us, s.cache_key LIMIT ?6";
+    ORDER BY s.look_us, s.cache_key LIMIT ?6 OFFSET ?7";
+
+/// How many accounts are in a tenant's first list.
+const COUNT: &str = "
+    SELECT COUNT(*) FROM activity_index_accounts INDEXED BY activity_index_by_tenant_due
+    WHERE generation = ?1 AND tenant_id IS NULLIF(?2, '') AND due_at <= ?3";
 
 /// An account that may be due.
 struct Candidate {
@@ -110,6 +117,8 @@ struct Candidate {
 /// One tenant's accounts, of one list.
 struct List {
     query: &'static str,
+    /// How many are passed over first.
+    skipped: i64,
     after: (i64, String),
     ready: VecDeque<Candidate>,
     is_done: bool,
@@ -117,7 +126,7 @@ struct List {
 
 impl List {
     fn of(query: &'static str) -> Self {
-        Self { query, after: (i64::MIN, String::new()), ready: VecDeque::new(), is_done: false }
+        Self { query, skipped: 0, after: (i64::MIN, String::new()), ready: VecDeque::new(), is_done: false }
     }
 }
 
@@ -208,7 +217,23 @@ impl Claiming<'_> {
 
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), BackendError> {
         holds::sweep(connection, self.now, SWEPT).await.map_err(|e| self.error(e))?;
+        let budget = self.budget;
         let mut tenants = self.tenants(connection).await?;
+        self.claim_in_turn(connection, &mut tenants).await?;
+        if self.request.client.is_some() && self.budget == 0 && !self.is_full() {
+            // Nothing tells how many accounts of other apps come before those of this one: from any place on.
+            self.budget = budget;
+            self.skip_some(connection, &mut tenants).await.map_err(|e| self.error(e))?;
+            self.claim_in_turn(connection, &mut tenants).await?;
+        }
+        self.note(connection, &tenants).await.map_err(|e| self.error(e))
+    }
+
+    async fn claim_in_turn(
+        &mut self,
+        connection: &mut SqliteConnection,
+        tenants: &mut [Tenant],
+    ) -> Result<(), BackendError> {
         let mut waiting: Vec<usize> = (0..tenants.len()).collect();
         while !waiting.is_empty() && !self.is_full() {
             let mut still = Vec::new();
@@ -220,7 +245,23 @@ impl Claiming<'_> {
             }
             waiting = still;
         }
-        self.note(connection, &tenants).await.map_err(|e| self.error(e))
+        Ok(())
+    }
+
+    async fn skip_some(&self, connection: &mut SqliteConnection, tenants: &mut [Tenant]) -> Result<(), sqlx::Error> {
+        let chance: f64 = rand::random();
+        for tenant in tenants {
+            let count: i64 = sqlx::query_scalar(COUNT)
+                .bind(self.index.generation)
+                .bind(&tenant.id)
+                .bind(self.now.as_microsecond())
+                .fetch_one(&mut *connection)
+                .await?;
+            let skipped = (count as f64 * chance) as i64;
+            let [_, scheduled] = std::mem::replace(&mut tenant.lists, [List::of(DUE), List::of(SCHEDULED)]);
+            tenant.lists = [List { skipped, ..List::of(DUE) }, scheduled];
+        }
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -245,13 +286,14 @@ impl Claiming<'_> {
         Ok(tenants)
     }
 
-    /// Claims the next account of a tenant; says whether there was one.
+    /// Claims the next account of a tenant, or looks at a few in vain; says whether there may be more.
     async fn claim_one(
         &mut self,
         connection: &mut SqliteConnection,
         tenant: &mut Tenant,
     ) -> Result<bool, BackendError> {
-        while let Some(candidate) = self.next(connection, tenant).await? {
+        for _ in 0..LOOKED_AT_IN_TURN {
+            let Some(candidate) = self.next(connection, tenant).await? else { return Ok(false) };
             let (_, cache_key) = &candidate.place;
             if !self.seen.insert(cache_key.clone()) {
                 continue;
@@ -273,7 +315,7 @@ impl Claiming<'_> {
                 (Verdict::Due(_), None) => {}
             }
         }
-        Ok(false)
+        Ok(true)
     }
 
     fn passes(&self, account: &AccountActivity) -> bool {
@@ -316,6 +358,7 @@ impl Claiming<'_> {
             .bind(list.after.0)
             .bind(&list.after.1)
             .bind(i64::try_from(count).unwrap_or(i64::MAX))
+            .bind(std::mem::take(&mut list.skipped))
             .fetch_all(connection)
             .await?;
         self.budget -= rows.len();

@@ -5,7 +5,7 @@ use redis::ScriptInvocation;
 
 use super::super::RedisGeneration;
 use super::super::keys::member;
-use crate::account::TenantId;
+use crate::account::{ClientId, TenantId};
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::claiming::{self, Correction, Rate, Replan, Verdict, judge, micros};
@@ -14,6 +14,14 @@ use crate::index::{AccountActivity, Claim, ClaimRequest, Completion, DuePolicy, 
 /// What the script answers: the time, the end of the leases, the fence before the first; then of each account member,
 /// tenant, attempts, scheduled time and record.
 type Answer = (i64, i64, u64, Vec<Vec<u8>>, Vec<String>, Vec<u32>, Vec<Option<String>>, Vec<Option<Vec<u8>>>);
+
+/// What a look answers: the time; then of each account member, tenant, scheduled time and record.
+type Looked = (i64, Vec<Vec<u8>>, Vec<String>, Vec<Option<String>>, Vec<Option<Vec<u8>>>);
+
+/// How many accounts one look is at.
+const LOOKED_AT: usize = 1_000;
+/// The fence of what is not claimed: no claim has it.
+const NOT_HELD: u64 = 0;
 
 /// Accounts that a script took for a worker.
 struct Taken {
@@ -36,15 +44,16 @@ impl RedisGeneration {
     pub(super) async fn claim_in_rounds(&self, request: &ClaimRequest) -> Result<Vec<Claim>, BackendError> {
         let policy = self.due_policy().await?;
         let mut claims = Vec::new();
-        for _ in 0..claiming::ROUNDS {
-            let taken = self.take(request, request.limit - claims.len()).await?;
+        for round in 0..claiming::ROUNDS {
+            let room = request.limit - claims.len();
+            let taken = match &request.client {
+                None => self.take(request, room).await?,
+                Some(client) => self.take_of_client(request, client, &policy, room, round).await?,
+            };
             let (due, not_due) = self.judged(request, &policy, taken)?;
             claims.extend(due);
-            if not_due.is_empty() {
-                break;
-            }
             self.correct(request, &not_due).await?;
-            if claims.len() == request.limit {
+            if claims.len() == request.limit || (not_due.is_empty() && request.client.is_none()) {
                 break;
             }
         }
@@ -54,11 +63,58 @@ impl RedisGeneration {
     async fn take(&self, request: &ClaimRequest, limit: usize) -> Result<Taken, BackendError> {
         let mut call = self.scripts.claims.claim.prepare_invoke();
         self.claim_call(&mut call, request, limit);
-        call.arg(u8::from(request.tenant.is_some()));
-        call.arg(request.tenant.as_ref().map_or("", TenantId::as_str)).arg(rand::random::<f64>());
-        let mut connection = self.pool.get().await?;
-        let answer: Answer = call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))?;
-        self.taken(answer)
+        pick_args(&mut call, request);
+        self.taken(self.claims_call(&call).await?)
+    }
+
+    /// Looks first, since only here a record tells its app: in the first round at the most overdue, then from any place
+    /// on, so that accounts behind many of other apps are come to.
+    async fn take_of_client(
+        &self,
+        request: &ClaimRequest,
+        client: &ClientId,
+        policy: &DuePolicy,
+        limit: usize,
+        round: usize,
+    ) -> Result<Taken, BackendError> {
+        let (now, candidates) = self.look(request, if round == 0 { 0.0 } else { rand::random() }).await?;
+        let mut not_due = Vec::new();
+        let mut call = self.scripts.claims.named.prepare_invoke();
+        self.claim_call(&mut call, request, limit);
+        let mut named = 0;
+        for candidate in candidates {
+            let account =
+                candidate.record.as_deref().map(|record| self.decode(&candidate.member, record)).transpose()?;
+            match judge(policy, account.as_ref(), candidate.scheduled_at, now) {
+                Verdict::Not(correction) => not_due.push((candidate, correction)),
+                Verdict::Due(_) if named < limit && is_of(account.as_ref(), client) => {
+                    call.arg(&candidate.tenant).arg(&candidate.member);
+                    named += 1;
+                }
+                Verdict::Due(_) => {}
+            }
+        }
+        self.correct(request, &not_due).await?;
+        if named == 0 {
+            return Ok(Taken { now, lease_until: now, candidates: Vec::new() });
+        }
+        self.taken(self.claims_call(&call).await?)
+    }
+
+    async fn look(&self, request: &ClaimRequest, from: f64) -> Result<(Timestamp, Vec<Candidate>), BackendError> {
+        let mut call = self.scripts.claims.look.prepare_invoke();
+        self.claim_call(&mut call, request, request.limit);
+        pick_args(&mut call, request);
+        call.arg(LOOKED_AT).arg(from);
+        let (now, members, tenants, scheduled, records): Looked = self.claims_call(&call).await?;
+        let mut candidates = Vec::with_capacity(members.len());
+        for ((member, tenant), (scheduled, record)) in
+            members.into_iter().zip(tenants).zip(scheduled.into_iter().zip(records))
+        {
+            let scheduled_at = scheduled.map(|stored| self.scheduled_at(&stored)).transpose()?;
+            candidates.push(Candidate { member, tenant, fence: NOT_HELD, attempts: 0, scheduled_at, record });
+        }
+        Ok((self.time(now)?, candidates))
     }
 
     /// The keys and the first arguments of all scripts that claim.
@@ -103,6 +159,12 @@ impl RedisGeneration {
             let account =
                 candidate.record.as_deref().map(|record| self.decode(&candidate.member, record)).transpose()?;
             match (judge(policy, account.as_ref(), candidate.scheduled_at, taken.now), account) {
+                (Verdict::Due(due), Some(account))
+                    if request.client.as_ref().is_some_and(|c| !is_of(Some(&account), c)) =>
+                {
+                    // It was written since it was looked at, and is another app's now.
+                    not_due.push((candidate, Correction { due_at: Some(due.at), schedule: None }));
+                }
                 (Verdict::Due(due), Some(account)) => {
                     let held = held_claim(request, &account, candidate.fence);
                     let (lease_until, attempts) = (taken.lease_until, candidate.attempts);
@@ -119,6 +181,9 @@ impl RedisGeneration {
     }
 
     async fn correct(&self, request: &ClaimRequest, wrong: &[(Candidate, Correction)]) -> Result<(), BackendError> {
+        if wrong.is_empty() {
+            return Ok(());
+        }
         let (of_tenant, overall) = Rate::of(&request.rates);
         let (keys, claims) = (&self.keys, &self.claim_keys);
         let mut call = self.scripts.claims.correct.prepare_invoke();
@@ -136,9 +201,19 @@ impl RedisGeneration {
                 Some(Replan::At(at)) => score(at),
             });
         }
-        let mut connection = self.pool.get().await?;
-        call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))
+        self.claims_call(&call).await
     }
+}
+
+/// Which tenants a script picks.
+fn pick_args(call: &mut ScriptInvocation<'_>, request: &ClaimRequest) {
+    call.arg(u8::from(request.tenant.is_some()));
+    call.arg(request.tenant.as_ref().map_or("", TenantId::as_str)).arg(rand::random::<f64>());
+}
+
+fn is_of(account: Option<&AccountActivity>, client: &ClientId) -> bool {
+    let details = account.and_then(|account| account.details.as_ref());
+    details.is_some_and(|details| details.value.client_id == *client)
 }
 
 fn held_claim(request: &ClaimRequest, account: &AccountActivity, fence: u64) -> HeldClaim {

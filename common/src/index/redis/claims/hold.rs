@@ -18,7 +18,7 @@ use crate::index::{Completion, HeldClaim, Renewed};
 pub(super) const RELEASED_AT_ONCE: usize = 1_000;
 
 impl RedisGeneration {
-    async fn claims_call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BackendError> {
+    pub(super) async fn claims_call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BackendError> {
         let mut connection = self.pool.get().await?;
         call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))
     }

@@ -20,6 +20,8 @@ use crate::index::{
 #[derive(Debug)]
 pub(super) struct ClaimScripts {
     claim: Script,
+    look: Script,
+    named: Script,
     correct: Script,
     renew: Script,
     complete: Script,
@@ -37,6 +39,8 @@ impl ClaimScripts {
                 include_str!("pick.lua"),
                 include_str!("claim.lua")
             )),
+            look: Script::new(concat!(include_str!("shared.lua"), include_str!("pick.lua"), include_str!("look.lua"))),
+            named: Script::new(concat!(include_str!("shared.lua"), include_str!("named.lua"))),
             correct: Script::new(include_str!("correct.lua")),
             renew: Script::new(include_str!("renew.lua")),
             complete: Script::new(include_str!("complete.lua")),
