@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::backend::{BackendError, ServerUrl};
 use crate::index::{
-    ActivityStore, IndexGenerations, PartitionLeases, RedisIndex, RedisPartitionLeases, SqliteIndex,
+    ActivityStore, Claims, IndexGenerations, PartitionLeases, RedisIndex, RedisPartitionLeases, SqliteIndex,
     SqlitePartitionLeases,
 };
 use crate::log::{
@@ -169,6 +169,18 @@ impl Backends {
     /// # Errors
     /// [`OpenError`].
     pub async fn index_generations(&self) -> Result<Arc<dyn IndexGenerations>, OpenError> {
+        let url = self.settings.index_url()?;
+        if url.scheme() == "sqlite" {
+            return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));
+        }
+        Ok(Arc::new(self.redis_index(&url).await?))
+    }
+
+    /// The claims on accounts of the activity index.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn claims(&self) -> Result<Arc<dyn Claims>, OpenError> {
         let url = self.settings.index_url()?;
         if url.scheme() == "sqlite" {
             return Ok(Arc::new(SqliteIndex::open(self.database(&url).await?).await?));

@@ -68,7 +68,8 @@ pub trait Claims: Send + Sync + fmt::Debug {
     /// [`BackendError`].
     async fn pause(&self, tenant: &TenantId, until: Timestamp) -> Result<(), BackendError>;
 
-    /// Lets accounts be claimed that a failure, a back-off or a completion holds back; a claim that is held stays.
+    /// Lets an account be claimed at once that a failure or a completion holds back; its failures are counted on. A
+    /// claim that is held stays.
     ///
     /// # Errors
     /// [`BackendError`].
@@ -201,6 +202,8 @@ impl Completion {
     pub const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
     /// The longest wait after any number of failures.
     pub const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
+    /// How long after its hold an account's failures are counted on.
+    pub const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
 /// Which accounts to list.

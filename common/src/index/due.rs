@@ -89,6 +89,16 @@ impl DuePolicy {
         }
     }
 
+    /// The same, and not later than what a job [scheduled](super::Claims::schedule). A schedule makes nobody due who
+    /// never is, and a failure that passes by itself keeps the account from being due for a job, too.
+    pub fn due_or_scheduled(&self, account: &AccountActivity, scheduled: Option<Timestamp>) -> Option<Due> {
+        let due = self.due(account)?;
+        let Some(scheduled) = scheduled else { return Some(due) };
+        let not_before = retry_at(account).filter(|_| account.state() == AccountState::BackingOff);
+        let at = not_before.map_or(scheduled, |not_before| not_before.max(scheduled));
+        Some(if at < due.at { Due { at, reason: DueReason::Scheduled } } else { due })
+    }
+
     fn first_to_expire(&self, account: &AccountActivity, details: &AccountDetails) -> Option<Due> {
         let access = self.access_token_due(details).map(|at| Due { at, reason: DueReason::AccessTokenExpires });
         let idle = self.keep_alive_due(account, details).map(|at| Due { at, reason: DueReason::RefreshTokenIdle });
@@ -218,6 +228,21 @@ mod tests {
         let mut later = failed(FailureReason::StoreUnavailable, None);
         later.details.as_mut().unwrap().value.access_token_expires_on = Some(NOW + 9000);
         assert_eq!(due(&policy, &later), Some((8700, DueReason::AccessTokenExpires)));
+    }
+
+    #[test]
+    fn a_job_makes_an_account_due_earlier_and_never_later_nor_while_it_waits() {
+        let policy = DuePolicy::default();
+        let due = |account: &AccountActivity, at: i64| {
+            let due = policy.due_or_scheduled(account, Some(seconds(NOW + at)));
+            due.map(|due| (due.at.as_second() - NOW, due.reason))
+        };
+        assert_eq!(due(&account(), 10), Some((10, DueReason::Scheduled)));
+        assert_eq!(due(&account(), 5000), Some((3300, DueReason::AccessTokenExpires)));
+        assert_eq!(due(&failed(FailureReason::Revoked, None), 10), None);
+        let mut later = failed(FailureReason::StoreUnavailable, None);
+        later.details.as_mut().unwrap().value.access_token_expires_on = Some(NOW + 9000);
+        assert_eq!(due(&later, 10), Some((4060, DueReason::Scheduled)), "not before the failure is over");
     }
 
     #[test]

@@ -4,12 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::{
-    AccountActivity, ActivityStore, Checkpoint, Counts, DuePolicy, Generations, IndexGenerations, IndexUpkeep,
-    ListError, ListRequest, Page,
+    AccountActivity, ActivityStore, Checkpoint, Claim, ClaimError, ClaimRequest, Claims, Completion, Counts, DuePage,
+    DuePolicy, DueRequest, Generations, HeldClaim, IndexGenerations, IndexUpkeep, ListError, ListRequest, Page,
+    Renewed,
 };
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
@@ -20,7 +23,7 @@ const MOST_SWAPS: usize = 5;
 /// A server that keeps generations.
 pub(crate) trait Generational: Clone + fmt::Debug + Send + Sync + 'static {
     /// One of them.
-    type Generation: IndexUpkeep + Clone + 'static;
+    type Generation: IndexUpkeep + Claims + Clone + 'static;
 
     /// The generation with this number.
     fn at(&self, number: u32) -> Self::Generation;
@@ -66,7 +69,10 @@ impl<B> LiveIndex<B> {
 }
 
 macro_rules! in_live {
-    ($self:ident, $generation:ident => $ask:expr) => {{
+    ($self:ident, $generation:ident => $ask:expr) => {
+        in_live!($self, $generation => $ask, else |_answer| {})
+    };
+    ($self:ident, $generation:ident => $ask:expr, else |$stale:ident $(: $kind:ty)?| $undo:block) => {{
         for _ in 0..MOST_SWAPS {
             let number = $self.seen.load(Ordering::Relaxed);
             let $generation = $self.backend.at(number);
@@ -79,6 +85,10 @@ macro_rules! in_live {
                 return answer;
             }
             $self.seen.store(live, Ordering::Relaxed);
+            if let Ok(answer) = answer {
+                let $stale $(: $kind)? = answer;
+                $undo
+            }
         }
         let message = "generations of the index are swapped again and again; try later";
         Err(BackendError::plain(Trouble::Unavailable, $self.backend.address(), message).into())
@@ -145,6 +155,60 @@ impl<B: Generational> IndexGenerations for LiveIndex<B> {
     async fn delete(&self, number: u32) -> Result<(), BackendError> {
         self.backend.delete(number).await
     }
+}
+
+/// The holds are of no generation. What is done to one is done once, and what is asked of the lists of a generation is
+/// asked of the live one.
+#[async_trait]
+impl<B: Generational> Claims for LiveIndex<B> {
+    /// What was claimed by the lists of a generation that was swapped out meanwhile is given back first.
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, ClaimError> {
+        in_live!(self, generation => generation.claim(request), else |claims: Vec<Claim>| {
+            let held: Vec<HeldClaim> = claims.into_iter().map(|claim| claim.held).collect();
+            generation.release(&held).await?;
+        })
+    }
+
+    async fn renew(&self, held: &HeldClaim, lease: Duration) -> Result<Renewed, ClaimError> {
+        in_last_seen(self).renew(held, lease).await
+    }
+
+    async fn complete(&self, held: &HeldClaim, outcome: &Completion) -> Result<(), ClaimError> {
+        in_newest(self).await?.complete(held, outcome).await
+    }
+
+    async fn release(&self, held: &[HeldClaim]) -> Result<usize, BackendError> {
+        in_newest(self).await?.release(held).await
+    }
+
+    async fn schedule(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
+        in_live!(self, generation => generation.schedule(cache_key, at))
+    }
+
+    async fn pause(&self, tenant: &TenantId, until: Timestamp) -> Result<(), BackendError> {
+        in_last_seen(self).pause(tenant, until).await
+    }
+
+    async fn forget_hold(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
+        in_live!(self, generation => generation.forget_hold(cache_key))
+    }
+
+    async fn due(&self, request: &DueRequest) -> Result<DuePage, ClaimError> {
+        in_live!(self, generation => generation.due(request))
+    }
+}
+
+/// For what touches no generation.
+fn in_last_seen<B: Generational>(index: &LiveIndex<B>) -> B::Generation {
+    index.backend.at(index.seen.load(Ordering::Relaxed))
+}
+
+/// For what must not be done twice. Should another generation become live in this very moment, its lists are as the
+/// index says: whoever claims by them meets the hold.
+async fn in_newest<B: Generational>(index: &LiveIndex<B>) -> Result<B::Generation, BackendError> {
+    let live = index.backend.live().await?;
+    index.seen.store(live, Ordering::Relaxed);
+    Ok(index.backend.at(live))
 }
 
 /// One generation, for somebody who wants to know when it is no longer the live one.

@@ -6,8 +6,10 @@
 mod activity;
 #[cfg(test)]
 mod arbitrary;
+mod claiming;
 mod claims;
 mod due;
+mod due_page;
 mod entry;
 mod generations;
 mod leases;

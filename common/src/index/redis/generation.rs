@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use redis::AsyncCommands as _;
 
 use super::Scripts;
-use super::keys::{Keys, count_field, member, time_field};
+use super::keys::{ClaimKeys, Keys, count_field, member, time_field};
 use super::policies::DuePolicies;
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
@@ -25,6 +25,7 @@ const READ_AT_ONCE: usize = 1_000;
 pub(crate) struct RedisGeneration {
     pub(super) pool: RedisPool,
     pub(super) keys: Keys,
+    pub(super) claim_keys: ClaimKeys,
     pub(super) scripts: Arc<Scripts>,
     pub(super) policies: DuePolicies,
     pub(super) number: u32,

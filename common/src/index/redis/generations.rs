@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redis::AsyncCommands as _;
 
-use super::keys::{self, Keys};
+use super::keys::{self, ClaimKeys, Keys};
 use super::policies::DuePolicies;
 use super::{RedisGeneration, Scripts, check};
 use crate::backend::{BackendError, Trouble};
@@ -56,6 +56,7 @@ impl Generational for RedisGenerations {
         RedisGeneration {
             pool: self.pool.clone(),
             keys,
+            claim_keys: ClaimKeys::new(&self.prefix, 0),
             scripts: Arc::clone(&self.scripts),
             policies: self.policies.clone(),
             number,

@@ -12,6 +12,16 @@
 //! | `{prefix}{s0}:g1:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
 //! | `{prefix}{s0}:g1:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it |
 //! | `{prefix}{s0}:g1:dropped` | string | there once the generation is deleted: nothing is written to it any more |
+//! | `{prefix}{s0}:claims:holds` | hash | member → until when, fence, attempts, worker (none: it backs off or settles), tenant id, a line each |
+//! | `{prefix}{s0}:claims:aside` | sorted set | members that a hold moved to its end in their due list, by when they were due |
+//! | `{prefix}{s0}:claims:scheduled_at` | hash | member → when a job wants it, tenant id, a line each |
+//! | `{prefix}{s0}:claims:scheduled:`tenant id | sorted set | those of one tenant, by when they are to be looked at |
+//! | `{prefix}{s0}:claims:scheduled` | sorted set | the tenants that have such accounts, by when the first is to be looked at |
+//! | `{prefix}{s0}:claims:paused` | sorted set | the tenants that are left alone, by until when |
+//! | `{prefix}{s0}:claims:turns` | sorted set | the tenants accounts were claimed of in the last hour, by when that was |
+//! | `{prefix}{s0}:claims:rates` | hash, with a TTL | `:` and a tenant id, or nothing for all → from when on the next claim counts |
+//! | `{prefix}{s0}:claims:fence` | string | the highest fencing token that was given: a time, or the next number |
+//! | `{prefix}{s0}:claims:swept` | string | how far the holds were swept |
 //! | `{prefix}{leases}:members` | sorted set | projectors that are here, by when that ends (Unix milliseconds) |
 //! | `{prefix}{leases}:partitions` | hash | partition → until when (Unix milliseconds), a space, the projector that follows it |
 //!
@@ -19,7 +29,12 @@
 //! so that two keys of one member are an error and never a mix. A *score* is a time in microseconds since
 //! the Unix epoch, which a double holds exactly until the year 2255; beyond, lists still page and filter rightly.
 //!
-//! No key has a TTL but the two of the leases, which are of no generation. `{s0}` is shard 0, and a hash tag: all that one
+//! What is due is a *hint*, never later than the truth but for as long as a hold lasts: a script that claims moves what it
+//! claims, and what it finds held, to the end of the hold, so that nobody examines it again and again, and a record that
+//! is not due when it is met is put where it belongs. The tenants' scores follow the first of their list.
+//! All times of claims are microseconds since the Unix epoch.
+//!
+//! No key has a TTL but the rates and the two of the leases, which are of no generation, like all that is of claims. `{s0}` is shard 0, and a hash tag: all that one
 //! script touches is in one slot, also what is of the shard and of no generation. `g1` is generation 1.
 //! The prefix is the setting's, so only the inner braces are in the key.
 
@@ -57,6 +72,37 @@ pub(super) struct LeaseKeys {
 impl LeaseKeys {
     pub(super) fn new(prefix: &str) -> Self {
         Self { members: format!("{prefix}{{leases}}:members"), leases: format!("{prefix}{{leases}}:partitions") }
+    }
+}
+
+/// The keys of the claims of one shard, which are of no generation.
+#[derive(Debug, Clone)]
+pub(super) struct ClaimKeys {
+    pub(super) holds: String,
+    pub(super) aside: String,
+    pub(super) scheduled: String,
+    pub(super) scheduled_at: String,
+    pub(super) paused: String,
+    pub(super) turns: String,
+    pub(super) rates: String,
+    pub(super) fence: String,
+    pub(super) swept: String,
+}
+
+impl ClaimKeys {
+    pub(super) fn new(prefix: &str, shard: u32) -> Self {
+        let key = |name: &str| format!("{prefix}{{s{shard}}}:claims:{name}");
+        Self {
+            holds: key("holds"),
+            aside: key("aside"),
+            scheduled: key("scheduled"),
+            scheduled_at: key("scheduled_at"),
+            paused: key("paused"),
+            turns: key("turns"),
+            rates: key("rates"),
+            fence: key("fence"),
+            swept: key("swept"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod apply;
 mod check;
+mod claims;
 mod generation;
 mod generations;
 mod keys;
@@ -15,6 +16,7 @@ mod policies;
 
 use redis::Script;
 
+use self::claims::ClaimScripts;
 use self::generation::RedisGeneration;
 use self::generations::RedisGenerations;
 pub use self::leases::RedisPartitionLeases;
@@ -31,6 +33,7 @@ struct Scripts {
     page: Script,
     checkpoint: Script,
     change: Script,
+    claims: ClaimScripts,
 }
 
 impl RedisIndex {
@@ -51,6 +54,7 @@ impl RedisIndex {
             page: Script::new(include_str!("page.lua")),
             checkpoint: Script::new(include_str!("checkpoint.lua")),
             change: Script::new(include_str!("change.lua")),
+            claims: ClaimScripts::new(),
         };
         Ok(Self::new(RedisGenerations::new(pool, prefix, scripts), live))
     }

@@ -30,18 +30,18 @@ pub(crate) struct SqliteGeneration {
 }
 
 impl SqliteGeneration {
-    fn error(&self, error: sqlx::Error) -> BackendError {
+    pub(super) fn error(&self, error: sqlx::Error) -> BackendError {
         self.database.error(error)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<AccountActivity, BackendError> {
+    pub(super) fn decode(&self, bytes: &[u8]) -> Result<AccountActivity, BackendError> {
         record::decode(bytes).map_err(|error| {
             BackendError::new(Trouble::Corrupt, self.database.address(), "an account cannot be read", error)
         })
     }
 
     /// Begins to write, unless the generation was deleted.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, BackendError> {
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, BackendError> {
         let mut transaction = self.database.begin().await?;
         let dropped: Option<i64> =
             sqlx::query_scalar("SELECT generation FROM activity_index_dropped WHERE generation = ?")

@@ -9,11 +9,19 @@
 //! | `activity_index_checkpoints` | per generation and partition the next offset to read, and the newest event before it |
 //! | `activity_index_due_policies` | per generation the JSON of its [`super::DuePolicy`] |
 //! | `activity_index_dropped` | the generations that were deleted: nothing is written to them any more |
+//! | `activity_index_holds` | per cache key that is claimed, backs off or settles: until when, the fence, the failures in a row, the worker (`''`: none), the tenant |
+//! | `activity_index_schedules` | per cache key when a job wants it, and when to look at that |
+//! | `activity_index_pauses`, `activity_index_turns` | per tenant until when it is left alone, and when accounts of it were claimed |
+//! | `activity_index_rates` | per tenant (after `:`), and for all (`''`), from when on the next claim counts |
+//! | `activity_index_fence` | one, once something was claimed: the highest fencing token that was given |
 //! | `activity_index_members` | the projectors that are here, and until when |
 //! | `activity_index_leases` | per partition the projector that follows it, and until when |
 
+mod claims;
+mod due;
 mod generation;
 mod generations;
+mod holds;
 mod leases;
 
 use self::generation::SqliteGeneration;
@@ -106,6 +114,7 @@ async fn open(database: &Database) -> Result<i64, BackendError> {
         return Err(BackendError::plain(Trouble::Refused, database.address(), message));
     }
     sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(error)?;
+    sqlx::raw_sql(claims::TABLES).execute(&mut *transaction).await.map_err(error)?;
     transaction.commit().await.map_err(error)?;
     Ok(generation)
 }

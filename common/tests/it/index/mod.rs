@@ -1,5 +1,6 @@
 //! The index on SQLite and on Redis.
 
+mod claims;
 mod leases;
 mod redis;
 mod sqlite;
