@@ -180,9 +180,10 @@ pub struct Renewed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {
     /// It has what it needs, or waits for its user: what the log says of it decides when it is due next. Until the
-    /// index has caught up with the log, [`Self::SETTLING`], it is held back; and until `next`, if that is later.
+    /// index has caught up with the log, [`Self::SETTLING`], it is held back.
     Settled {
-        /// When there may be something to do, as far as the worker knows better than the index.
+        /// When it is due next, where the worker knows better than the index: the token it found is valid until then.
+        /// It holds until the account's record changes, and keeps no scheduled job waiting.
         next: Option<Timestamp>,
     },
     /// It failed in a way that passes by itself: it is held back for a random time that doubles at most with each

@@ -151,13 +151,16 @@ impl SqliteGeneration {
                 unschedule(&mut transaction, key.as_str()).await.map_err(error)?;
                 self.not_due(&mut transaction, key).await.map_err(error)?;
             }
-            Completion::Settled => {
+            Completion::Settled { next } => {
                 let until = after(now, Completion::SETTLING).as_microsecond();
                 let hold = Stored { until, attempts: 0, worker: String::new(), ..stored };
                 hold.write(&mut transaction, key).await.map_err(error)?;
                 let kept = "DELETE FROM activity_index_schedules WHERE cache_key = ? AND at_us <= ?";
                 let done = sqlx::query(kept).bind(key.as_str()).bind(now.as_microsecond());
                 done.execute(&mut *transaction).await.map_err(error)?;
+                if let Some(next) = next {
+                    self.due_from(&mut transaction, key, *next).await.map_err(error)?;
+                }
             }
             Completion::Failed { not_before } => {
                 let pause = claiming::back_off(stored.attempts, rand::random());
@@ -170,6 +173,19 @@ impl SqliteGeneration {
         }
         transaction.commit().await.map_err(error)?;
         Ok(true)
+    }
+
+    /// Moves the time at which an account is due to `next`, if it is later.
+    async fn due_from(
+        &self,
+        connection: &mut SqliteConnection,
+        key: &CacheKey,
+        next: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        let later =
+            "UPDATE activity_index_accounts SET due_at = ?1 WHERE generation = ?2 AND cache_key = ?3 AND due_at < ?1";
+        let later = sqlx::query(later).bind(to_microseconds(next).as_microsecond()).bind(self.generation);
+        later.bind(key.as_str()).execute(connection).await.map(drop)
     }
 
     async fn not_due(&self, connection: &mut SqliteConnection, key: &CacheKey) -> Result<(), sqlx::Error> {

@@ -1,8 +1,8 @@
 -- Ends a claim.
 -- KEYS: the tenants by their first due account, the tenants by their first scheduled account, scheduled times, holds,
 --       what holds put aside.
--- ARGV: member, worker, fence; 'settled', 'failed' or 'gone'; how long it settles; for a failure not before when, the
---       longest wait after the first one, after any, and a number from 0 to 1, drawn by chance.
+-- ARGV: member, worker, fence; 'settled', 'failed' or 'gone'; how long it settles; before when it is not due (0: not
+--       said), for a failure also not claimed; the longest wait after the first one, after any, and a number from 0 to 1, drawn by chance.
 -- Returns 1; 0 where the claim is not held.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -43,13 +43,14 @@ else
             redis.call('ZREM', plan, member)
         end
     end
+    local next = string.format('%.0f', math.max(till, tonumber(ARGV[6])))
     till = string.format('%.0f', till)
     redis.call('HSET', KEYS[4], member, table.concat({ till, fence, attempts, '', tenant }, '\n'))
     -- A later time than the lease's end is what the index says by now, and stays.
-    for _, list in ipairs({ due, plan }) do
+    for list, to in pairs({ [due] = next, [plan] = till }) do
         local at = redis.call('ZSCORE', list, member)
         if at and tonumber(at) <= tonumber(ends) then
-            redis.call('ZADD', list, 'XX', till, member)
+            redis.call('ZADD', list, 'XX', to, member)
         end
     end
 end

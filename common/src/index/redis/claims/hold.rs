@@ -52,14 +52,14 @@ impl RedisGeneration {
     pub(super) async fn complete_one(&self, held: &HeldClaim, outcome: &Completion) -> Result<bool, BackendError> {
         let mut call = self.scripts.claims.complete.prepare_invoke();
         self.lists_call(&mut call);
-        let (word, not_before) = match outcome {
-            Completion::Settled => ("settled", None),
+        let (word, until) = match outcome {
+            Completion::Settled { next } => ("settled", *next),
             Completion::Failed { not_before } => ("failed", *not_before),
             Completion::Gone => ("gone", None),
         };
         call.arg(&member_of(held)[..]).arg(held.worker.as_str()).arg(held.fence.0);
         call.arg(word).arg(micros(Completion::SETTLING));
-        call.arg(not_before.map_or(0, |at| to_microseconds(at).as_microsecond()));
+        call.arg(until.map_or(0, |at| to_microseconds(at).as_microsecond()));
         call.arg(micros(Completion::FIRST_BACK_OFF)).arg(micros(Completion::LONGEST_BACK_OFF));
         call.arg(rand::random::<f64>());
         self.claims_call(&call).await
