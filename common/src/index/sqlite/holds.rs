@@ -151,8 +151,9 @@ impl SqliteGeneration {
                 unschedule(&mut transaction, key.as_str()).await.map_err(error)?;
                 self.not_due(&mut transaction, key).await.map_err(error)?;
             }
-            Completion::Settled => {
-                let until = after(now, Completion::SETTLING).as_microsecond();
+            Completion::Settled { next } => {
+                let until = after(now, Completion::SETTLING).max(next.unwrap_or(now));
+                let until = to_microseconds(until).as_microsecond();
                 let hold = Stored { until, attempts: 0, worker: String::new(), ..stored };
                 hold.write(&mut transaction, key).await.map_err(error)?;
                 let kept = "DELETE FROM activity_index_schedules WHERE cache_key = ? AND at_us <= ?";

@@ -48,7 +48,7 @@ pub async fn a_lease_that_ended_is_lost_though_nobody_took_it(index: &TestClaims
     let is_back = || async { !claim(&*index.claims, &ClaimRequest { lease: LONG, ..clock.clone() }).await.is_empty() };
     crate::wait_until(PATIENCE, is_back).await;
     assert!(index.claims.renew(&held[0], LONG).await.expect_err("refused").is_lost());
-    assert!(index.other.complete(&held[1], &Completion::Settled).await.expect_err("refused").is_lost());
+    assert!(index.other.complete(&held[1], &Completion::Settled { next: None }).await.expect_err("refused").is_lost());
     assert_eq!(index.other.release(&held).await.expect("an answer"), 0);
     assert_eq!(claim(&*index.claims, &ask("bob", 10)).await.len(), 2);
 }
@@ -65,7 +65,7 @@ pub async fn a_stale_claim_changes_nothing(index: &TestClaims) {
     let before = hold_of(index, "a").await;
     for stale in [&stale, &other, &nobody] {
         let failed = Completion::Failed { not_before: None };
-        for outcome in [Completion::Settled, failed, Completion::Gone] {
+        for outcome in [Completion::Settled { next: None }, failed, Completion::Gone] {
             let error = index.claims.complete(stale, &outcome).await.expect_err("refused");
             assert!(error.is_lost() && !error.is_transient(), "{error}");
         }
@@ -74,8 +74,8 @@ pub async fn a_stale_claim_changes_nothing(index: &TestClaims) {
     }
     assert_eq!(hold_of(index, "a").await, before);
     index.claims.renew(&held, LONG).await.expect("it is still held");
-    index.claims.complete(&held, &Completion::Settled).await.expect("completed");
-    assert!(index.claims.complete(&held, &Completion::Settled).await.expect_err("refused").is_lost(), "once");
+    index.claims.complete(&held, &Completion::Settled { next: None }).await.expect("completed");
+    assert!(index.claims.complete(&held, &Completion::Settled { next: None }).await.expect_err("refused").is_lost(), "once");
 }
 
 /// From now on, and not from the end of the lease before.
@@ -89,7 +89,7 @@ pub async fn a_renewed_claim_is_held_for_another_lease(index: &TestClaims) {
     assert_eq!(renewed.paused_until, None);
     let come_back = || async { Some(claim(&*index.other, &ask("bob", 10)).await).filter(|some| !some.is_empty()) };
     assert_eq!(keys(&crate::wait_for(PATIENCE, come_back).await), ["clock"]);
-    index.claims.complete(&held, &Completion::Settled).await.expect("completed");
+    index.claims.complete(&held, &Completion::Settled { next: None }).await.expect("completed");
 }
 
 /// At once, in the order as before.
@@ -109,12 +109,17 @@ pub async fn a_settled_account_waits_for_the_index(index: &TestClaims) {
     apply(index, &[account("a", "t", 90), account("b", "t", 80)]).await;
     for claim in claim(&*index.claims, &ask("ada", 2)).await {
         let before = ago(0);
-        index.claims.complete(&claim.held, &Completion::Settled).await.expect("completed");
+        index.claims.complete(&claim.held, &Completion::Settled { next: None }).await.expect("completed");
         let hold = hold_of(index, claim.held.cache_key.as_str()).await.expect("it is held back");
         assert_eq!((hold.worker, hold.attempts), (None, 0));
         assert!(hold.until >= before + Completion::SETTLING && hold.until <= ago(0) + Completion::SETTLING);
     }
     assert_eq!(claim(&*index.claims, &ask("bob", 10)).await, []);
+    apply(index, &[account("c", "t", 70)]).await;
+    let (c, next) = (claim_one(&*index.claims, &ask("ada", 1)).await, ago(-900));
+    index.claims.complete(&c, &Completion::Settled { next: Some(next) }).await.expect("completed");
+    let until = hold_of(index, "c").await.expect("it is held back").until;
+    assert_eq!(until.as_microsecond(), next.as_microsecond(), "as long as the worker knows better");
     apply(index, &[hydrated("a", "t", 600)]).await;
     for key in ["a", "b"].map(key) {
         index.claims.forget_hold(&key).await.expect("forgotten");
@@ -141,7 +146,7 @@ pub async fn a_failed_account_backs_off_and_its_attempts_are_counted(index: &Tes
     assert_eq!(index.claims.release(&[claimed.held]).await.expect("an answer"), 1);
     let claimed = claim(&*index.claims, &ask("ada", 1)).await.remove(0);
     assert_eq!(claimed.attempts, 9, "what is given back undone neither failed nor succeeded");
-    index.claims.complete(&claimed.held, &Completion::Settled).await.expect("completed");
+    index.claims.complete(&claimed.held, &Completion::Settled { next: None }).await.expect("completed");
     assert_eq!(hold_of(index, "a").await.map(|hold| hold.attempts), Some(0));
 }
 

@@ -125,7 +125,7 @@ pub async fn a_page_of_due_accounts_goes_on_while_they_change(index: &TestClaims
         request.cursor = Some(next);
         // Some are claimed, some hydrated, some new: none of these may hide one that stays.
         let claimed = claim(&*index.claims, &ask("ada", 5)).await;
-        index.claims.complete(&claimed[0].held, &Completion::Settled).await.expect("completed");
+        index.claims.complete(&claimed[0].held, &Completion::Settled { next: None }).await.expect("completed");
         index.claims.release(&[claimed[1].held.clone()]).await.expect("released");
         apply(index, &[hydrated(&format!("key {}", 199 - round), "t0", 600)]).await;
         apply(index, &[account(&format!("new {round}"), "t1", 1_000)]).await;

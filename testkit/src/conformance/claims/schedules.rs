@@ -21,7 +21,7 @@ pub async fn a_job_makes_an_account_due(index: &TestClaims) {
     assert_eq!(a.cache_key, key("a"));
     index.claims.release(std::slice::from_ref(&a)).await.expect("released");
     let a = claim_one(&*index.other, &ask("ada", 10)).await;
-    index.claims.complete(&a, &Completion::Settled).await.expect("completed");
+    index.claims.complete(&a, &Completion::Settled { next: None }).await.expect("completed");
     index.claims.forget_hold(&a.cache_key).await.expect("forgotten");
     assert_eq!(claim(&*index.claims, &ask("ada", 10)).await, [], "the job has what it asked for");
 }

@@ -41,7 +41,7 @@ pub async fn leases_outlast_a_swap_of_generations(index: &TestClaims) {
         index.other.renew(&held[1], LONG).await.expect("still held");
     }
     assert_eq!(keys(&claim(&*index.claims, &ask("bob", 10)).await), ["key 3", "later"]);
-    index.other.complete(&held[1], &Completion::Settled).await.expect("completed");
+    index.other.complete(&held[1], &Completion::Settled { next: None }).await.expect("completed");
     assert_eq!(index.other.release(&held[2..]).await.expect("an answer"), 1);
     index.other.forget_hold(&key("key 0")).await.expect("forgotten");
     assert_eq!(keys(&claim(&*index.claims, &ask("bob", 10)).await), ["key 0", "key 2"]);

@@ -1,7 +1,7 @@
 -- Ends a claim.
 -- KEYS: the tenants by their first due account, the tenants by their first scheduled account, scheduled times, holds,
 --       what holds put aside.
--- ARGV: member, worker, fence; 'settled', 'failed' or 'gone'; how long it settles; for a failure not before when, the
+-- ARGV: member, worker, fence; 'settled', 'failed' or 'gone'; how long it settles; not before when; for a failure the
 --       longest wait after the first one, after any, and a number from 0 to 1, drawn by chance.
 -- Returns 1; 0 where the claim is not held.
 local time = redis.call('TIME')
@@ -33,7 +33,7 @@ else
     local till = now + ARGV[5]
     if ARGV[4] == 'failed' then
         local longest = math.min(tonumber(ARGV[8]), ARGV[7] * 2 ^ math.min(tonumber(attempts), 64))
-        till = math.max(tonumber(ARGV[6]), now + math.floor(longest * ARGV[9]))
+        till = now + math.floor(longest * ARGV[9])
         attempts = string.format('%.0f', attempts + 1)
     else
         attempts = '0'
@@ -43,7 +43,7 @@ else
             redis.call('ZREM', plan, member)
         end
     end
-    till = string.format('%.0f', till)
+    till = string.format('%.0f', math.max(tonumber(ARGV[6]), till))
     redis.call('HSET', KEYS[4], member, table.concat({ till, fence, attempts, '', tenant }, '\n'))
     -- A later time than the lease's end is what the index says by now, and stays.
     for _, list in ipairs({ due, plan }) do

@@ -53,7 +53,7 @@ impl RedisGeneration {
         let mut call = self.scripts.claims.complete.prepare_invoke();
         self.lists_call(&mut call);
         let (word, not_before) = match outcome {
-            Completion::Settled => ("settled", None),
+            Completion::Settled { next } => ("settled", *next),
             Completion::Failed { not_before } => ("failed", *not_before),
             Completion::Gone => ("gone", None),
         };
