@@ -75,7 +75,10 @@ pub async fn a_stale_claim_changes_nothing(index: &TestClaims) {
     assert_eq!(hold_of(index, "a").await, before);
     index.claims.renew(&held, LONG).await.expect("it is still held");
     index.claims.complete(&held, &Completion::Settled { next: None }).await.expect("completed");
-    assert!(index.claims.complete(&held, &Completion::Settled { next: None }).await.expect_err("refused").is_lost(), "once");
+    assert!(
+        index.claims.complete(&held, &Completion::Settled { next: None }).await.expect_err("refused").is_lost(),
+        "once"
+    );
 }
 
 /// From now on, and not from the end of the lease before.
@@ -202,4 +205,20 @@ pub async fn a_hold_can_be_forgotten_and_a_claim_cannot(index: &TestClaims) {
     assert_eq!(claim(&*index.other, &ask("bob", 1)).await, []);
     index.claims.forget_hold(&key("a")).await.expect("forgotten");
     assert_eq!(keys(&claim(&*index.other, &ask("bob", 1)).await), ["a"]);
+}
+
+/// Whoever had it has lost it; the record alone decides.
+pub async fn what_is_forgotten_is_as_if_it_had_never_been_claimed(index: &TestClaims) {
+    apply(index, &[account("a", "t", 90), account("later", "t", -3600)]).await;
+    index.claims.schedule(&key("later"), Some(ago(10))).await.expect("scheduled");
+    let held = claim_one(&*index.claims, &ask("ada", 1)).await;
+    index.claims.complete(&held, &Completion::Failed { not_before: None }).await.expect("completed");
+    index.claims.forget_hold(&held.cache_key).await.expect("forgotten");
+    let held = claim_one(&*index.claims, &ask("ada", 1)).await;
+    for name in ["a", "later", "nobody"].map(key) {
+        index.other.forget(&name).await.expect("forgotten");
+    }
+    assert!(index.claims.renew(&held, LONG).await.expect_err("refused").is_lost());
+    let claimed = claim(&*index.claims, &ask("bob", 10)).await;
+    assert_eq!((keys(&claimed), claimed[0].attempts), (vec!["a"], 0));
 }

@@ -81,6 +81,7 @@ behaviours![
     what_is_gone_is_not_claimed_again,
     a_hold_stays_when_the_account_is_written_again,
     a_hold_can_be_forgotten_and_a_claim_cannot,
+    what_is_forgotten_is_as_if_it_had_never_been_claimed,
     a_job_makes_an_account_due,
     a_schedule_that_is_taken_back_is_none,
     a_schedule_waits_with_the_account_for_its_user,
