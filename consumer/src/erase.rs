@@ -18,7 +18,7 @@ use common::account::CacheKey;
 use common::backend::BackendError;
 use common::backends::{Log, TokenCache};
 use common::event::{AccountHint, Activity, ActivityEvent, EventDraft, EventSource};
-use common::index::{AccountActivity, ActivityStore};
+use common::index::{AccountActivity, ActivityStore, Claims};
 use common::log::{AppendError, DeadLetterError, LetterQueue, LogError};
 use common::token_cache::Forgotten;
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ pub struct ErasureStores {
     pub log: Log,
     /// The index.
     pub index: Arc<dyn ActivityStore>,
+    /// What is claimed and scheduled.
+    pub claims: Arc<dyn Claims>,
 }
 
 /// What was found of one account, and what became of it.
@@ -131,6 +133,7 @@ pub async fn erase(
         None => 0,
     };
     let removed_at = scrub_index(stores.index.as_ref(), key, removal.as_ref()).await?;
+    stores.claims.forget(key).await?;
     let letters = |queue| erase_letters(stores.log.log.as_ref(), stores.log.dead_letters.as_ref(), queue, &names);
     let dead_letters = letters(LetterQueue::Dead).await.map_err(EraseError::Letters)?;
     let unrouted = letters(LetterQueue::Unrouted).await.map_err(EraseError::Letters)?;

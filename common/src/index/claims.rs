@@ -75,6 +75,13 @@ pub trait Claims: Send + Sync + fmt::Debug {
     /// [`BackendError`].
     async fn forget_hold(&self, cache_key: &CacheKey) -> Result<(), BackendError>;
 
+    /// Forgets all that is kept of an account here: its claim, which is lost then, what holds it back, its failures and
+    /// its schedule. What its record says stays.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    async fn forget(&self, cache_key: &CacheKey) -> Result<(), BackendError>;
+
     /// Accounts that are due by a time, claimed or not, the most overdue first.
     ///
     /// # Errors

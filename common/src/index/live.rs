@@ -193,6 +193,10 @@ impl<B: Generational> Claims for LiveIndex<B> {
         in_live!(self, generation => generation.forget_hold(cache_key))
     }
 
+    async fn forget(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
+        in_live!(self, generation => generation.forget(cache_key))
+    }
+
     async fn due(&self, request: &DueRequest) -> Result<DuePage, ClaimError> {
         in_live!(self, generation => generation.due(request))
     }

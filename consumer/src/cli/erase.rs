@@ -43,7 +43,9 @@ impl Erase {
             let told = format!("this erases {} accounts for good; say --yes if that is meant", keys.len());
             return Err(WrongUsage(told).into());
         }
-        let stores = ErasureStores { cache: backends.token_cache().await?, log: backends.log().await?, index };
+        let claims = backends.claims().await?;
+        let (cache, log) = (backends.token_cache().await?, backends.log().await?);
+        let stores = ErasureStores { cache, log, index, claims };
         let source = EventSource::new(SOURCE)?;
         let mut receipts = Vec::new();
         for key in &keys {

@@ -4,6 +4,7 @@ mod account;
 mod bar;
 mod dead;
 mod doctor;
+mod due;
 mod erase;
 mod exec;
 mod health;

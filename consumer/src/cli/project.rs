@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use common::backends::Backends;
+use common::index::DuePolicy;
 use common::log::ActivityLog;
 use common::output;
 use common::program::Outcome;
@@ -14,6 +15,7 @@ use consumer::gap::LogGap;
 use consumer::projector::{Projector, ProjectorReport, ProjectorSettings};
 use tokio_util::sync::CancellationToken;
 
+use super::due::DuePolicyArgs;
 use super::health;
 
 /// Follow the log and keep the index up to date
@@ -31,6 +33,8 @@ pub(super) struct Project {
     /// How soon after a projector died the others take over what it followed, about
     #[arg(long, env = "PROJECTOR_LEASE", value_parser = lease, default_value = "10s", value_name = "DURATION")]
     lease: Duration,
+    #[command(flatten)]
+    due: DuePolicyArgs,
 }
 
 /// Shorter, and a busy machine looks like a dead one; longer, and nobody takes over.
@@ -44,6 +48,7 @@ impl Project {
     pub(super) async fn run(self, backends: &Backends, shutdown: CancellationToken) -> anyhow::Result<Outcome> {
         let log = backends.log().await?;
         let index = backends.index().await?;
+        agree_on_due_policy(backends, &self.due.policy()).await?;
         if self.accept_gap {
             accept_gaps(log.log.as_ref(), backends).await?;
         }
@@ -58,6 +63,21 @@ impl Project {
         print(&report);
         Ok(Outcome::Done)
     }
+}
+
+/// Fills the live generation by `wanted`, if nothing was written to it yet; else says that it was built otherwise.
+async fn agree_on_due_policy(backends: &Backends, wanted: &DuePolicy) -> anyhow::Result<()> {
+    let generations = backends.index_generations().await?;
+    let live = generations.generations().await?.live;
+    let built_by = generations.due_policy(live, wanted).await?;
+    if built_by != *wanted {
+        tracing::warn!(
+            ?built_by,
+            ?wanted,
+            "the index was built by other due times and keeps them; run `consumer rebuild`"
+        );
+    }
+    Ok(())
 }
 
 /// Moves the checkpoint of every partition that has a gap to the first message of the log, and says so.

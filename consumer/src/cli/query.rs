@@ -14,6 +14,7 @@ use consumer::view::AccountView;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::due::DueArgs;
 use super::pick::{FilterArgs, looked_up};
 
 /// List accounts of the index
@@ -51,6 +52,8 @@ enum What {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// Accounts that are due for a worker, claimed or not, the most overdue first
+    Due(DueArgs),
     /// How many accounts there are, by state
     Counts {
         /// Only of this home tenant
@@ -78,6 +81,7 @@ impl Query {
             What::Active { since, page } => (IndexQuery::ActiveSince(since), page),
             What::Idle { duration, page } => (IndexQuery::IdleSince(Timestamp::now() - duration), page),
             What::User { username, page } => (IndexQuery::User(looked_up(&username, usernames)?), page),
+            What::Due(due) => return due.run(backends.claims().await?.as_ref(), self.json).await,
             What::Counts { tenant } => return counts(index.as_ref(), tenant.as_ref(), self.json).await,
         };
         let found = gather(index.as_ref(), page.request(query)).await?;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::bar::Bar;
+use super::due::DuePolicyArgs;
 use super::seed::seeding;
 
 /// Make the index anew from the log, beside the live one, and swap it in; goes on with one that was interrupted
@@ -29,6 +30,8 @@ pub(super) struct Rebuild {
     /// Fill the new index up from the token caches before the swap, so that accounts older than the log stay known
     #[arg(long)]
     seed: bool,
+    #[command(flatten)]
+    due: DuePolicyArgs,
     /// A JSON line each second, and one at the end, instead of a bar
     #[arg(long)]
     json: bool,
@@ -76,6 +79,7 @@ impl Rebuild {
         let settings = RebuildSettings {
             accounts_at_once: self.accounts_at_once,
             compare: self.compare,
+            due_policy: self.due.policy(),
             ..RebuildSettings::default()
         };
         let mut rebuild = Rebuilding::new(log, generations.clone(), settings);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::backend::BackendError;
-use common::index::{Building, Generations, IndexGenerations, IndexUpkeep};
+use common::index::{Building, DuePolicy, Generations, IndexGenerations, IndexUpkeep};
 use common::log::{
     ActivityLog, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LetterTicket, LogError,
     ParkedLetter,
@@ -58,6 +58,8 @@ pub struct RebuildSettings {
     pub grace: Duration,
     /// How long it waits before it tries again.
     pub retry: RetryDelays,
+    /// What makes accounts due in the new generation; one that is gone on with keeps its own.
+    pub due_policy: DuePolicy,
 }
 
 impl Default for RebuildSettings {
@@ -69,6 +71,7 @@ impl Default for RebuildSettings {
             dead_after: Duration::from_secs(10),
             grace: Duration::from_secs(3),
             retry: RetryDelays::default(),
+            due_policy: DuePolicy::default(),
         }
     }
 }
@@ -289,6 +292,9 @@ impl Rebuild {
             is_as_seen.then(|| from.begun(&self.builder, log.clone(), Timestamp::now()))
         };
         let number = self.change(begun).await?.map(|to| to.newest);
+        if let Some(number) = number {
+            self.generations.due_policy(number, &self.settings.due_policy).await?;
+        }
         Ok(number.map(|number| Claimed { number, is_resumed: false }))
     }
 

@@ -103,7 +103,8 @@ async fn is_gone_and_stays_gone(rig: Rig, later: Rig, cache: TokenCache) {
     ];
     rig.letters.park(&letters).await.unwrap();
 
-    let stores = ErasureStores { cache: cache.clone(), log: log.clone(), index: rig.store.clone() };
+    let stores =
+        ErasureStores { cache: cache.clone(), log: log.clone(), index: rig.store.clone(), claims: rig.claims.clone() };
     let source = EventSource::new("/test/erase").unwrap();
     let day = Duration::from_hours(24);
     let receipt = erase(&stores, &alice.subject, &source, Some(day)).await.unwrap();

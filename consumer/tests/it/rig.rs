@@ -11,8 +11,8 @@ use common::event::{
     FailureReason, Properties, SINGLE_CONTENT_TYPE,
 };
 use common::index::{
-    AccountActivity, ActivityStore, IndexGenerations, IndexUpkeep, PartitionLeases, RedisIndex, RedisPartitionLeases,
-    SqliteIndex, SqlitePartitionLeases, fold,
+    AccountActivity, ActivityStore, Claims, IndexGenerations, IndexUpkeep, PartitionLeases, RedisIndex,
+    RedisPartitionLeases, SqliteIndex, SqlitePartitionLeases, fold,
 };
 use common::log::{
     ActivityLog, DeadLetters, ParkedLetter, Position, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions,
@@ -55,6 +55,7 @@ pub(crate) struct Rig {
     pub(crate) letters: Arc<dyn DeadLetters>,
     pub(crate) store: Arc<dyn ActivityStore>,
     pub(crate) generations: Arc<dyn IndexGenerations>,
+    pub(crate) claims: Arc<dyn Claims>,
     pub(crate) raw: Raw,
 }
 
@@ -76,7 +77,8 @@ impl Rig {
             log: Arc::new(log.clone()),
             letters: Arc::new(log.clone()),
             store: Arc::new(store.clone()),
-            generations: Arc::new(store),
+            generations: Arc::new(store.clone()),
+            claims: Arc::new(store),
             raw: Raw::File { log, database, _folder: folder },
         }
     }
@@ -99,7 +101,8 @@ impl Rig {
             log: log.clone(),
             letters: log,
             store: store.clone(),
-            generations: store,
+            generations: store.clone(),
+            claims: store,
             raw: Raw::Servers { vhost, prefix },
         }
     }

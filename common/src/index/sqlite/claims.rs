@@ -486,6 +486,10 @@ impl Claims for SqliteGeneration {
         self.forget_one(cache_key).await
     }
 
+    async fn forget(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
+        self.forget_all_of(cache_key).await
+    }
+
     async fn due(&self, request: &DueRequest) -> Result<DuePage, ClaimError> {
         due_page::page(self, &self.policy(&DuePolicy::default()).await?, request).await
     }

@@ -223,6 +223,14 @@ impl SqliteGeneration {
         transaction.commit().await.map_err(error)
     }
 
+    pub(super) async fn forget_all_of(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
+        let error = |e| self.error(e);
+        let mut transaction = self.database.begin().await?;
+        forget(&mut transaction, cache_key).await.map_err(error)?;
+        unschedule(&mut transaction, cache_key.as_str()).await.map_err(error)?;
+        transaction.commit().await.map_err(error)
+    }
+
     pub(super) async fn schedule_one(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
         let key = cache_key.as_str();
         let writer = self.database.writer();

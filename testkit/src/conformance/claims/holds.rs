@@ -125,6 +125,17 @@ pub async fn a_settled_account_waits_for_the_index(index: &TestClaims) {
     assert_eq!(keys(&claim(&*index.claims, &ask("bob", 10)).await), ["b"]);
 }
 
+/// Even when nothing holds it back any more; but a job that asks for it need not wait.
+pub async fn an_account_is_not_due_while_its_worker_knows_better(index: &TestClaims) {
+    apply(index, &[account("a", "t", 90)]).await;
+    let held = claim_one(&*index.claims, &ask("ada", 1)).await;
+    index.claims.complete(&held, &Completion::Settled { next: Some(ago(-900)) }).await.expect("completed");
+    index.claims.forget_hold(&key("a")).await.expect("forgotten");
+    assert_eq!(claim(&*index.claims, &ask("bob", 10)).await, []);
+    index.claims.schedule(&key("a"), Some(ago(1))).await.expect("scheduled");
+    assert_eq!(keys(&claim(&*index.claims, &ask("bob", 10)).await), ["a"]);
+}
+
 /// Each time for longer at most, by chance; nobody takes it before, and a success begins anew.
 pub async fn a_failed_account_backs_off_and_its_attempts_are_counted(index: &TestClaims) {
     apply(index, &[account("a", "t", 90)]).await;
@@ -200,4 +211,20 @@ pub async fn a_hold_can_be_forgotten_and_a_claim_cannot(index: &TestClaims) {
     assert_eq!(claim(&*index.other, &ask("bob", 1)).await, []);
     index.claims.forget_hold(&key("a")).await.expect("forgotten");
     assert_eq!(keys(&claim(&*index.other, &ask("bob", 1)).await), ["a"]);
+}
+
+/// Whoever had it has lost it; the record alone decides.
+pub async fn what_is_forgotten_is_as_if_it_had_never_been_claimed(index: &TestClaims) {
+    apply(index, &[account("a", "t", 90), account("later", "t", -3600)]).await;
+    index.claims.schedule(&key("later"), Some(ago(10))).await.expect("scheduled");
+    let held = claim_one(&*index.claims, &ask("ada", 1)).await;
+    index.claims.complete(&held, &Completion::Failed { not_before: None }).await.expect("completed");
+    index.claims.forget_hold(&held.cache_key).await.expect("forgotten");
+    let held = claim_one(&*index.claims, &ask("ada", 1)).await;
+    for name in ["a", "later", "nobody"].map(key) {
+        index.other.forget(&name).await.expect("forgotten");
+    }
+    assert!(index.claims.renew(&held, LONG).await.expect_err("refused").is_lost());
+    let claimed = claim(&*index.claims, &ask("bob", 10)).await;
+    assert_eq!((keys(&claimed), claimed[0].attempts), (vec!["a"], 0));
 }

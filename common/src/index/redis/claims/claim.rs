@@ -47,13 +47,15 @@ impl RedisGeneration {
         for round in 0..claiming::ROUNDS {
             let room = request.limit - claims.len();
             let taken = match &request.client {
-                None => self.take(request, room).await?,
-                Some(client) => self.take_of_client(request, client, &policy, room, round).await?,
+                Some(client) if round > 0 => self.take_of_client(request, client, &policy, room, round).await?,
+                _ => self.take(request, room).await?,
             };
             let (due, not_due) = self.judged(request, &policy, taken)?;
             claims.extend(due);
             self.correct(request, &not_due).await?;
-            if claims.len() == request.limit || (not_due.is_empty() && request.client.is_none()) {
+            // Where all that was met was due, and of the app that is asked for, there is no more.
+            let is_all = not_due.is_empty() && (round == 0 || request.client.is_none());
+            if claims.len() == request.limit || is_all {
                 break;
             }
         }
@@ -67,8 +69,9 @@ impl RedisGeneration {
         self.taken(self.claims_call(&call).await?)
     }
 
-    /// Looks first, since only here a record tells its app: in the first round at the most overdue, then from any place
-    /// on, so that accounts behind many of other apps are come to.
+    /// Looks first, since only here a record tells its app: for where other apps have accounts, too, and taking them to
+    /// give them back would be in their workers' way. At the most overdue at first, then from any place on, so that
+    /// accounts behind many of other apps are come to.
     async fn take_of_client(
         &self,
         request: &ClaimRequest,
@@ -77,7 +80,7 @@ impl RedisGeneration {
         limit: usize,
         round: usize,
     ) -> Result<Taken, BackendError> {
-        let (now, candidates) = self.look(request, if round == 0 { 0.0 } else { rand::random() }).await?;
+        let (now, candidates) = self.look(request, if round == 1 { 0.0 } else { rand::random() }).await?;
         let mut not_due = Vec::new();
         let mut call = self.scripts.claims.named.prepare_invoke();
         self.claim_call(&mut call, request, limit);
@@ -162,7 +165,7 @@ impl RedisGeneration {
                 (Verdict::Due(due), Some(account))
                     if request.client.as_ref().is_some_and(|c| !is_of(Some(&account), c)) =>
                 {
-                    // It was written since it was looked at, and is another app's now.
+                    // It is another app's: it goes back to its place.
                     not_due.push((candidate, Correction { due_at: Some(due.at), schedule: None }));
                 }
                 (Verdict::Due(due), Some(account)) => {

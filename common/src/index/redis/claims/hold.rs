@@ -17,6 +17,9 @@ use crate::index::{Completion, HeldClaim, Renewed};
 /// How many claims one script gives back.
 pub(super) const RELEASED_AT_ONCE: usize = 1_000;
 
+/// What the script that gives back takes for every worker; no worker's name has a control character.
+const ANYBODY: &str = "\n";
+
 impl RedisGeneration {
     pub(super) async fn claims_call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BackendError> {
         let mut connection = self.pool.get().await?;
@@ -52,14 +55,14 @@ impl RedisGeneration {
     pub(super) async fn complete_one(&self, held: &HeldClaim, outcome: &Completion) -> Result<bool, BackendError> {
         let mut call = self.scripts.claims.complete.prepare_invoke();
         self.lists_call(&mut call);
-        let (word, until) = match outcome {
+        let (word, not_before) = match outcome {
             Completion::Settled { next } => ("settled", *next),
             Completion::Failed { not_before } => ("failed", *not_before),
             Completion::Gone => ("gone", None),
         };
         call.arg(&member_of(held)[..]).arg(held.worker.as_str()).arg(held.fence.0);
         call.arg(word).arg(micros(Completion::SETTLING));
-        call.arg(until.map_or(0, |at| to_microseconds(at).as_microsecond()));
+        call.arg(not_before.map_or(0, |at| to_microseconds(at).as_microsecond()));
         call.arg(micros(Completion::FIRST_BACK_OFF)).arg(micros(Completion::LONGEST_BACK_OFF));
         call.arg(rand::random::<f64>());
         self.claims_call(&call).await
@@ -83,6 +86,23 @@ impl RedisGeneration {
         self.lists_call(&mut call);
         call.arg(&member(cache_key)[..]).arg("").arg("");
         self.claims_call::<usize>(&call).await.map(drop)
+    }
+
+    /// Whoever has it gets it back to its place first, so that it is due as its record says.
+    pub(super) async fn forget_all_of(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
+        self.schedule_one(cache_key, None).await?;
+        let member = member(cache_key);
+        let mut call = self.scripts.claims.release.prepare_invoke();
+        self.lists_call(&mut call);
+        call.arg(&member[..]).arg(ANYBODY).arg("");
+        let _: usize = self.claims_call(&call).await?;
+        let mut connection = self.pool.get().await?;
+        redis::pipe()
+            .hdel(&self.claim_keys.holds, &member[..])
+            .zrem(&self.claim_keys.aside, &member[..])
+            .exec_async(&mut *connection)
+            .await
+            .map_err(|e| self.pool.error(e))
     }
 
     pub(super) async fn schedule_one(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {

@@ -1,7 +1,7 @@
 -- Lets accounts be claimed again at once.
 -- KEYS: the tenants by their first due account, the tenants by their first scheduled account, scheduled times, holds,
 --       what holds put aside.
--- ARGV: of each claim: member, worker, fence; of a hold without a worker: member, '', ''.
+-- ARGV: of each claim: member, worker, fence; of a hold without a worker: member, '', ''; of any: member, '\n', ''.
 -- Returns how many there were.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -10,7 +10,8 @@ for i = 1, #ARGV, 3 do
     local member = ARGV[i]
     local ends, fence, attempts, worker, tenant =
         string.match(redis.call('HGET', KEYS[4], member) or '', '^(%d+)\n(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)$')
-    local is_meant = ends and worker == ARGV[i + 1] and (fence == ARGV[i + 2] or ARGV[i + 2] == '')
+    local is_named = worker == ARGV[i + 1] or ARGV[i + 1] == '\n'
+    local is_meant = ends and is_named and (fence == ARGV[i + 2] or ARGV[i + 2] == '')
     if is_meant and tonumber(ends) > now then
         count = count + 1
         if attempts == '0' then
