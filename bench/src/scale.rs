@@ -1,9 +1,11 @@
-//! How the index grows: the time of a page, and the bytes of an account, at more and more accounts.
+//! How the index grows: the time of a page and of a claim, and the bytes of an account, at more and more accounts.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use common::index::{AccountActivity, ActivityStore, Filter, ListRequest, Query, RedisIndex};
+use common::index::{
+    AccountActivity, ActivityStore, ClaimRates, ClaimRequest, Claims, Filter, ListRequest, Query, RedisIndex, WorkerId,
+};
 use common::redis_pool::RedisPool;
 use jiff::{SignedDuration, Timestamp};
 use redis::AsyncCommands as _;
@@ -17,6 +19,10 @@ use crate::space::Space;
 const PAGE: usize = 1_000;
 /// Pages that are timed, each from another place.
 const PAGES: u64 = 200;
+/// Accounts of one claim.
+const CLAIMED: usize = 100;
+/// Claims that are timed, each of other accounts; all are due.
+const CLAIMS: u64 = 100;
 /// Accounts that are applied together.
 const CHUNK: u64 = 10_000;
 /// The size the targets are for.
@@ -33,6 +39,7 @@ pub(crate) async fn measure(space: &Space, size: Size) -> anyhow::Result<Vec<Fig
         filled = *accounts;
         let times = page_times(&index, *accounts, begin).await?;
         let bytes = bytes_under(&space.pool, prefix.as_str()).await? as f64 / *accounts as f64;
+        let claims = claim_times(&index).await?;
         let target = |most| (*accounts == TARGET_ACCOUNTS).then_some(Target::AtMost(most));
         let figure = |what: &str, unit, value, target| Figure {
             what: format!("{what} at {accounts} accounts"),
@@ -42,6 +49,8 @@ pub(crate) async fn measure(space: &Space, size: Size) -> anyhow::Result<Vec<Fig
         };
         figures.push(figure("page of 1,000 idle accounts, p50", "ms", percentile(&times, 0.5), None));
         figures.push(figure("page of 1,000 idle accounts, p99", "ms", percentile(&times, 0.99), target(5.0)));
+        figures.push(figure("claim of 100, p50", "ms", percentile(&claims, 0.5), None));
+        figures.push(figure("claim of 100, p99", "ms", percentile(&claims, 0.99), target(5.0)));
         figures.push(figure("Redis bytes per account", "B", bytes, target(400.0)));
     }
     Ok(figures)
@@ -77,6 +86,31 @@ async fn page_times(index: &Arc<RedisIndex>, accounts: u64, begin: Timestamp) ->
         times.push(begun.elapsed().as_secs_f64() * 1000.0);
         anyhow::ensure!(page.accounts.len() == PAGE || page.next.is_none(), "a page is short");
         cursor = page.next;
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
+
+/// Milliseconds, sorted. What was claimed is given back.
+async fn claim_times(index: &Arc<RedisIndex>) -> anyhow::Result<Vec<f64>> {
+    let request = ClaimRequest {
+        worker: WorkerId::new("bench")?,
+        limit: CLAIMED,
+        lease: ClaimRequest::MAX_LEASE,
+        tenant: None,
+        client: None,
+        rates: ClaimRates::default(),
+    };
+    let (mut times, mut held) = (Vec::new(), Vec::new());
+    for _ in 0..CLAIMS {
+        let begun = Instant::now();
+        let claimed = index.claim(&request).await?;
+        times.push(begun.elapsed().as_secs_f64() * 1000.0);
+        anyhow::ensure!(claimed.len() == CLAIMED, "{} accounts were claimed and not {CLAIMED}", claimed.len());
+        held.extend(claimed.into_iter().map(|claim| claim.held));
+    }
+    for some in held.chunks(1_000) {
+        anyhow::ensure!(index.release(some).await? == some.len(), "a claim was lost");
     }
     times.sort_by(f64::total_cmp);
     Ok(times)
