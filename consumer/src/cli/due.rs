@@ -6,10 +6,9 @@ use common::index::{Claims, Cursor, Due, DueAccount, DuePolicy, DueReason, DueRe
 use common::output;
 use common::program::Outcome;
 use common::settings::{moment, span};
+use consumer::view::AccountView;
 use jiff::Timestamp;
 use serde::Serialize;
-
-use consumer::view::AccountView;
 
 #[derive(Args)]
 pub(super) struct DueArgs {

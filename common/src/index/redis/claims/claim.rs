@@ -18,6 +18,9 @@ type Answer = (i64, i64, u64, Vec<Vec<u8>>, Vec<String>, Vec<u32>, Vec<Option<St
 /// What a look answers: the time; then of each account member, tenant, scheduled time and record.
 type Looked = (i64, Vec<Vec<u8>>, Vec<String>, Vec<Option<String>>, Vec<Option<Vec<u8>>>);
 
+/// Candidates that were not due, and what is right instead.
+type NotDue = Vec<(Candidate, Correction)>;
+
 /// How many accounts one look is at.
 const LOOKED_AT: usize = 1_000;
 /// The fence of what is not claimed: no claim has it.
@@ -156,7 +159,7 @@ impl RedisGeneration {
         request: &ClaimRequest,
         policy: &DuePolicy,
         taken: Taken,
-    ) -> Result<(Vec<Claim>, Vec<(Candidate, Correction)>), BackendError> {
+    ) -> Result<(Vec<Claim>, NotDue), BackendError> {
         let (mut claims, mut not_due) = (Vec::new(), Vec::new());
         for candidate in taken.candidates {
             let account =
