@@ -277,13 +277,7 @@ fn message(routing_key: String, encoded: EncodedEvents) -> Message {
         .with_content_type(encoded.content_type.into())
         .with_delivery_mode(PERSISTENT)
         .with_timestamp(now_in_seconds());
-    Message {
-        routing_key,
-        // What no stream takes goes to the alternate exchange, so nothing comes back.
-        mandatory: false,
-        properties,
-        body: encoded.body,
-    }
+    Message { routing_key, properties, body: encoded.body }
 }
 
 fn now_in_seconds() -> u64 {
