@@ -9,6 +9,7 @@ mod foreign_client;
 mod gap;
 mod keys;
 mod killed;
+mod lost_end;
 mod program;
 mod projector;
 mod projector_servers;
