@@ -7,7 +7,10 @@ mod message;
 mod port;
 mod sqlite;
 
-pub use amqp::{InvalidMaxAge, MaxAge, RabbitMqLog, RabbitMqOptions, TopologyOptions, TopologyState};
+pub use amqp::{
+    InvalidMaxAge, MaxAge, RabbitMqLog, RabbitMqManagement, RabbitMqOptions, TopologyOptions, TopologyState,
+    retention_command,
+};
 pub use digest::{InvalidMessageDigest, MessageDigest};
 pub use grow::{GrowError, Grown};
 pub use message::LogMessage;

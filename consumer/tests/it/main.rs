@@ -15,6 +15,7 @@ mod projector;
 mod projector_servers;
 mod rebuild;
 mod replay;
+mod retention;
 mod rig;
 mod seed;
 mod sharing;

@@ -13,6 +13,7 @@ mod connection;
 mod dead_letters;
 mod error;
 mod letter_round;
+mod management;
 mod names;
 mod publisher;
 mod reader;
@@ -31,6 +32,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::management::{RabbitMqManagement, retention_command};
 pub use self::topology::{InvalidMaxAge, MaxAge, TopologyOptions, TopologyState};
 
 use self::connection::Connector;
