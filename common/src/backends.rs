@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -11,7 +12,8 @@ use crate::index::{
     SqlitePartitionLeases,
 };
 use crate::log::{
-    ActivityLog, DeadLetters, GrowError, Grown, LogError, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions,
+    ActivityLog, DeadLetters, GrowError, Grown, LogError, RabbitMqLog, RabbitMqManagement, RabbitMqOptions, SqliteLog,
+    TopologyOptions, retention_command,
 };
 use crate::redis_pool::RedisPool;
 use crate::settings::{Connections, SettingsError};
@@ -54,6 +56,17 @@ pub struct TokenCache {
     pub erasure: Arc<dyn OutboxErasure>,
     /// Which blobs there are; for an operator's tools.
     pub scan: Arc<dyn TokenCacheScan>,
+}
+
+/// How long a log keeps events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRetention {
+    /// For so long, or a little longer.
+    For(Duration),
+    /// For ever.
+    Forever,
+    /// It does not say, or not here.
+    NotTold,
 }
 
 /// A port could not be opened.
@@ -114,7 +127,7 @@ impl Backends {
     pub async fn log(&self) -> Result<Log, OpenError> {
         let url = self.settings.log_url()?;
         if url.scheme() == "sqlite" {
-            let log = SqliteLog::open(self.database(&url).await?, self.settings.log_partitions).await?;
+            let log = self.sqlite_log(&url).await?;
             return Ok(Log { log: Arc::new(log.clone()), dead_letters: Arc::new(log) });
         }
         let log = self.rabbitmq(url)?;
@@ -144,6 +157,40 @@ impl Backends {
             return Ok(SqliteLog::open(database, 1).await.map_err(OpenError::from)?.grow(partitions).await?);
         }
         Ok(self.rabbitmq(url).map_err(OpenError::from)?.grow(partitions).await?)
+    }
+
+    /// How long the log keeps events.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn log_retention(&self) -> Result<LogRetention, OpenError> {
+        let url = self.settings.log_url()?;
+        let kept = match self.settings.log_management_url()? {
+            _ if url.scheme() == "sqlite" => self.sqlite_log(&url).await?.retention().await?,
+            Some(management) => RabbitMqManagement::new(&management, &url, &self.settings.tls())?.retention().await?,
+            None => return Ok(LogRetention::NotTold),
+        };
+        Ok(kept.map_or(LogRetention::Forever, LogRetention::For))
+    }
+
+    /// Has the log keep events for this long; gives the command that does it where it cannot be done from here.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn set_log_retention(&self, max_age: Duration) -> Result<Option<String>, OpenError> {
+        let url = self.settings.log_url()?;
+        match self.settings.log_management_url()? {
+            _ if url.scheme() == "sqlite" => self.sqlite_log(&url).await?.set_retention(max_age).await?,
+            Some(management) => {
+                RabbitMqManagement::new(&management, &url, &self.settings.tls())?.set_retention(max_age).await?;
+            }
+            None => return Ok(Some(retention_command(&url, max_age)?)),
+        }
+        Ok(None)
+    }
+
+    async fn sqlite_log(&self, url: &ServerUrl) -> Result<SqliteLog, BackendError> {
+        SqliteLog::open(self.database(url).await?, self.settings.log_partitions).await
     }
 
     fn rabbitmq(&self, url: ServerUrl) -> Result<RabbitMqLog, BackendError> {

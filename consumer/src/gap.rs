@@ -8,6 +8,8 @@ use common::index::{ActivityStore, Checkpoint, IndexUpkeep};
 use common::log::{ActivityLog, Bounds, LogError, LogMessage, Position};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::resume::resume;
+
 /// How long the first message of a partition may take to come before it is taken for empty.
 const FIRST_MESSAGE: Duration = Duration::from_secs(2);
 
@@ -47,12 +49,14 @@ impl LogGap {
         store: &dyn ActivityStore,
         partition: u32,
     ) -> Result<Option<Self>, GapError> {
-        let Some(Checkpoint { next_offset, .. }) = store.checkpoint(partition).await? else { return Ok(None) };
-        let bounds = log.bounds(partition).await?;
-        if (bounds.first..=bounds.next).contains(&next_offset) {
-            return Ok(None);
+        let Some(checkpoint) = store.checkpoint(partition).await? else { return Ok(None) };
+        match resume(log, partition, checkpoint).await {
+            Ok(_) => Ok(None),
+            Err(LogError::Gap { asked, first, next, .. }) => {
+                Ok(Some(Self::look(log, store, partition, asked, Bounds { first, next }).await))
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(Some(Self::look(log, store, partition, next_offset, bounds).await))
     }
 
     /// What is known of a gap that was met. Times that cannot be had now are left out.
@@ -142,6 +146,6 @@ pub(crate) async fn first_message(log: &dyn ActivityLog, partition: u32) -> Resu
     Ok(reader.next(1, FIRST_MESSAGE).await?.into_iter().next())
 }
 
-fn oldest_event(message: &LogMessage) -> Option<Timestamp> {
+pub(crate) fn oldest_event(message: &LogMessage) -> Option<Timestamp> {
     message.events.iter().flatten().map(|event| event.time).min()
 }

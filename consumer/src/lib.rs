@@ -10,6 +10,7 @@ pub mod progress;
 pub mod projector;
 pub mod rebuild;
 pub mod replay;
+mod resume;
 pub mod rewrap;
 pub mod seed;
 pub mod snapshot;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{AccountActivity, AccountState};
 use crate::account::{CacheKey, ClientId, TenantId, Username};
 use crate::backend::BackendError;
+use crate::log::MessageDigest;
 
 /// Where the fold is kept.
 ///
@@ -88,12 +89,16 @@ pub struct Checkpoint {
     /// The newest event of the batch before it, where it had one: how much of the log is missing after a gap, and how
     /// far off the log's retention is.
     pub newest_event: Option<Timestamp>,
+    /// What tells the message at the offset before it from another one, where it is known: whether the log still has what
+    /// was read, or lost its end and has given the offsets to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message: Option<MessageDigest>,
 }
 
 impl Checkpoint {
-    /// A checkpoint that says nothing of events.
+    /// A checkpoint that says nothing of events and messages.
     pub fn at(next_offset: u64) -> Self {
-        Self { next_offset, newest_event: None }
+        Self { next_offset, newest_event: None, last_message: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One message of the log: its bytes, and the events in it, each read for itself.
 
+use super::MessageDigest;
 use crate::event::{self, ActivityEvent, ContractError, Refused};
 
 /// One message of a partition: a micro-batch of events.
@@ -25,6 +26,11 @@ impl LogMessage {
     /// The length of its body in bytes: what a reader that is bounded counts.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// What tells it from another message at its offset.
+    pub fn digest(&self) -> MessageDigest {
+        MessageDigest::of(&self.body)
     }
 
     /// The content type it came with.

@@ -38,6 +38,9 @@ pub struct Connections {
     /// The token cache and its outbox: redis://, rediss:// or sqlite://FILE [default: sqlite://token-activity.sqlite]
     #[arg(long, env = "TOKEN_CACHE_URL", hide_env_values = true, value_name = "URL", global = true, value_parser = secret)]
     cache_url: Option<SecretString>,
+    /// RabbitMQ's management HTTP API, to see and change how long the log is kept, such as https://user:password@host:15671
+    #[arg(long, env = "ACTIVITY_LOG_MANAGEMENT_URL", hide_env_values = true, value_name = "URL", global = true, value_parser = secret)]
+    log_management_url: Option<SecretString>,
     /// How many partitions a log that is not declared yet gets, 1 to 64
     #[arg(long, env = "ACTIVITY_LOG_PARTITIONS", default_value_t = 1, value_name = "N", global = true,
           value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -147,12 +150,22 @@ pub enum SettingsError {
 
 const LOG: (&str, &[&str], &str) =
     ("--log-url (ACTIVITY_LOG_URL)", &["amqp", "amqps", "sqlite"], "amqp://, amqps:// or sqlite://");
+const LOG_MANAGEMENT: (&str, &[&str], &str) =
+    ("--log-management-url (ACTIVITY_LOG_MANAGEMENT_URL)", &["http", "https"], "http:// or https://");
 const INDEX: (&str, &[&str], &str) =
     ("--index-url (ACTIVITY_INDEX_URL)", &["redis", "rediss", "sqlite"], "redis://, rediss:// or sqlite://");
 const CACHE: (&str, &[&str], &str) =
     ("--cache-url (TOKEN_CACHE_URL)", &["redis", "rediss", "sqlite"], "redis://, rediss:// or sqlite://");
 
 impl Connections {
+    /// The address of the management HTTP API of the log's broker, where it is set.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn log_management_url(&self) -> Result<Option<ServerUrl>, SettingsError> {
+        self.log_management_url.as_ref().map(|url| checked(Some(url), LOG_MANAGEMENT)).transpose()
+    }
+
     /// The log's address.
     ///
     /// # Errors

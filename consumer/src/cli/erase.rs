@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use common::account::{CacheKey, Username};
-use common::backends::Backends;
+use common::backends::{Backends, LogRetention};
 use common::event::{EventSource, UsernamePolicy};
 use common::index::{ActivityStore, Filter, ListRequest, Query};
 use common::output;
@@ -27,7 +27,7 @@ pub(super) struct Erase {
     /// Yes, it shall be gone
     #[arg(long)]
     yes: bool,
-    /// How long the log keeps events, for the receipt
+    /// How long the log keeps events, for the receipt, where the log does not say it itself
     #[arg(long, env = "ACTIVITY_LOG_MAX_AGE", value_parser = span, value_name = "DURATION", default_value = "100d")]
     log_max_age: Duration,
     /// One JSON document instead of lines
@@ -47,9 +47,14 @@ impl Erase {
         let (cache, log) = (backends.token_cache().await?, backends.log().await?);
         let stores = ErasureStores { cache, log, index, claims };
         let source = EventSource::new(SOURCE)?;
+        let max_age = match backends.log_retention().await? {
+            LogRetention::For(max_age) => Some(max_age),
+            LogRetention::Forever => None,
+            LogRetention::NotTold => Some(self.log_max_age),
+        };
         let mut receipts = Vec::new();
         for key in &keys {
-            let receipt = erase(&stores, key, &source, Some(self.log_max_age)).await;
+            let receipt = erase(&stores, key, &source, max_age).await;
             receipts.push(receipt.with_context(|| format!("{} accounts were erased before", receipts.len()))?);
         }
         if self.json {
@@ -89,7 +94,7 @@ fn print(receipt: &Receipt) {
         ("unrouted", letters_in_words(&receipt.unrouted)),
         ("log", format!("the removal is in {} partitions", receipt.partitions)),
         ("name in the log", name_in_words(receipt.username_in_log).to_owned()),
-        ("aged out at", format!("{}, about: the log is cut by whole files", when(receipt.ages_out_at))),
+        ("aged out at", ages_out_in_words(receipt.ages_out_at)),
         ("not looked at", "snapshots, backups, and what other programs keep".to_owned()),
     ]);
 }
@@ -111,6 +116,13 @@ fn name_in_words(name: UsernameTrace) -> &'static str {
         UsernameTrace::Plain => "in plain, until its events have aged out",
         UsernameTrace::Hashed => "none, a keyed hash only",
         UsernameTrace::NoneKnown => "none is known",
+    }
+}
+
+fn ages_out_in_words(at: Option<Timestamp>) -> String {
+    match at {
+        Some(time) => format!("{time:.0}, about: the log is cut by whole files"),
+        None => "never: the log keeps everything; see `consumer topology retain`".to_owned(),
     }
 }
 

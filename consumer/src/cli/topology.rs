@@ -1,11 +1,14 @@
 //! `consumer topology`: the log's partitions, and the one place that declares them.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use common::backends::{Backends, GrowLogError};
 use common::index::ActivityStore;
 use common::log::{ActivityLog, Bounds, GrowError, MAX_PARTITIONS};
 use common::output;
 use common::program::{Outcome, WrongUsage};
+use common::settings::span;
 use consumer::gap::{headroom, kept_from};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,6 +37,18 @@ enum What {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PARTITIONS)))]
         partitions: u32,
     },
+    /// Keep events for so long: of RabbitMQ by a policy, through --log-management-url or by a command that is printed
+    Retain {
+        /// The age, such as 120d
+        #[arg(long, value_parser = max_age, value_name = "DURATION")]
+        max_age: Duration,
+    },
+}
+
+/// RabbitMQ counts in seconds.
+fn max_age(text: &str) -> Result<Duration, String> {
+    let age = span(text).map_err(|error| error.to_string())?;
+    (age >= Duration::from_secs(1)).then_some(age).ok_or_else(|| "give 1s or more".to_owned())
 }
 
 #[derive(Serialize)]
@@ -61,8 +76,14 @@ impl Topology {
         if self.apply {
             backends.declare_log().await?;
         }
-        if let Some(What::Grow { partitions }) = self.what {
-            grow(backends, partitions).await?;
+        match self.what {
+            Some(What::Grow { partitions }) => grow(backends, partitions).await?,
+            Some(What::Retain { max_age }) => {
+                if let Some(command) = backends.set_log_retention(max_age).await? {
+                    return self.by_hand(&command);
+                }
+            }
+            None => {}
         }
         let log = backends.log().await?.log;
         let index = if self.index { Some(backends.index().await?) } else { None };
@@ -71,6 +92,18 @@ impl Topology {
             output::json(&partitions)?;
         } else {
             output::table(&PartitionView::HEADINGS, partitions.iter().map(PartitionView::row));
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Topology {
+    /// Prints what an operator has to run. Nothing is changed yet, so it is not done.
+    fn by_hand(&self, command: &str) -> anyhow::Result<Outcome> {
+        if self.json {
+            output::json(&serde_json::json!({ "command": command }))?;
+        } else {
+            output::line(command);
         }
         Ok(Outcome::Done)
     }

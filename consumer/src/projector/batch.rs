@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::index::{AccountActivity, Checkpoint, fold};
-use common::log::{DeadLetter, LogMessage};
+use common::log::{DeadLetter, LogMessage, MessageDigest};
 use jiff::Timestamp;
 
 /// Messages of one partition, ready to be applied.
@@ -25,11 +25,13 @@ pub(crate) struct Done {
     pub(crate) events: u64,
     pub(crate) refused: BTreeMap<&'static str, u64>,
     pub(crate) newest_event: Option<Timestamp>,
+    pub(crate) last_message: Option<MessageDigest>,
 }
 
 impl Done {
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { next_offset: self.next_offset, newest_event: self.newest_event }
+        let Self { next_offset, newest_event, last_message, .. } = *self;
+        Checkpoint { next_offset, newest_event, last_message }
     }
 }
 
@@ -38,9 +40,9 @@ impl Batch {
     pub(crate) fn of<'a>(messages: impl IntoIterator<Item = &'a LogMessage>, now: Timestamp) -> Self {
         let mut letters = Vec::new();
         let mut good = Vec::new();
-        let (mut next_offset, mut bytes) = (0, 0);
+        let (mut last, mut bytes) = (None, 0);
         for message in messages {
-            next_offset = message.offset + 1;
+            last = Some(message);
             bytes += message.body_bytes();
             for (index, event) in message.events.iter().enumerate() {
                 let checked = event.as_ref().map_err(Clone::clone).and_then(|event| {
@@ -60,11 +62,12 @@ impl Batch {
             }
         }
         let done = Done {
-            next_offset,
+            next_offset: last.map_or(0, |message| message.offset + 1),
             bytes,
             events: u64::try_from(good.len()).unwrap_or(u64::MAX),
             refused: counted(&letters),
             newest_event: good.iter().map(|event| event.time).max(),
+            last_message: last.map(LogMessage::digest),
         };
         let changes = fold(good).into_values().collect();
         Self { changes, letters, done }

@@ -23,6 +23,7 @@ use super::read_ahead::ReadAhead;
 use super::status::Noted;
 use super::{ProjectorError, ProjectorSettings};
 use crate::gap::{LogGap, headroom};
+use crate::resume::resume;
 
 /// A session that lived this long was well: the one after it begins with the shortest wait.
 const WELL: Duration = Duration::from_secs(10);
@@ -43,6 +44,8 @@ enum Ended {
     Told,
     /// Another generation of the index is live.
     Swapped,
+    /// The log has lost its end while it was read.
+    LostEnd,
 }
 
 /// Why a session ended that was not told to.
@@ -63,7 +66,7 @@ impl Follower {
             let began = Instant::now();
             let setback = match self.supervised_session().await {
                 Ok(Ended::Told) => break,
-                Ok(Ended::Swapped) => continue,
+                Ok(Ended::Swapped | Ended::LostEnd) => continue,
                 Err(SessionError::Log(LogError::Gap { asked, first, next, .. })) => {
                     return Err(self.stop_at(asked, Bounds { first, next }).await);
                 }
@@ -105,7 +108,11 @@ impl Follower {
         };
         let reader = opened?;
         tokio::select! {
-            done = self.clone().read_and_apply(reader) => done.map(|()| Ended::Told),
+            done = self.clone().read_and_apply(reader) => match done {
+                // The next session goes on from where the log still has what was read.
+                Err(SessionError::Log(LogError::Gap { asked, next, .. })) if asked > next => Ok(Ended::LostEnd),
+                done => done.map(|()| Ended::Told),
+            },
             () = self.swapped() => Ok(Ended::Swapped),
             never = self.watch_retention() => match never {},
         }
@@ -151,11 +158,17 @@ impl Follower {
 
     async fn open(&self) -> Result<Box<dyn LogReader>, SessionError> {
         let partition = self.noted.partition;
-        let checkpoint = self.store.checkpoint(partition).await?;
-        let position = checkpoint.map_or(Position::First, |checkpoint| Position::Offset(checkpoint.next_offset));
-        let reader = self.log.read(partition, position).await?;
-        self.noted.following_from(checkpoint.map_or(0, |checkpoint| checkpoint.next_offset));
-        Ok(reader)
+        let Some(checkpoint) = self.store.checkpoint(partition).await? else {
+            let reader = self.log.read(partition, Position::First).await?;
+            self.noted.following_from(0);
+            return Ok(reader);
+        };
+        let resumed = resume(&*self.log, partition, checkpoint).await?;
+        if let Some(lost) = resumed.lost {
+            self.noted.lost_end(lost);
+        }
+        self.noted.following_from(resumed.next_offset);
+        Ok(resumed.reader)
     }
 }
 

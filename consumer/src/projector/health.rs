@@ -70,6 +70,12 @@ fn write_down(status: &ProjectorStatus, now: Timestamp, metrics: &mut Metrics) {
         "1 where the log no longer has what comes next.",
         of_each(|p, _| Some(f64::from(u8::from(p.gap.is_some())))),
     );
+    metrics.add(
+        "projector_lost_ends_total",
+        Kind::Counter,
+        "How often the log was found to have lost its end, and was read again from further back.",
+        of_each(|p, _| Some(p.lost_ends as f64)),
+    );
     let next_offsets = of_each(|p, _| Some(p.next_offset as f64));
     metrics.add("projector_next_offset", Kind::Gauge, "The checkpoint.", next_offsets);
     metrics.add(
@@ -107,6 +113,7 @@ mod tests {
         let partition = PartitionStatus {
             state: PartitionState::Following,
             next_offset: 7,
+            lost_ends: 1,
             events_applied: 12,
             refused: BTreeMap::from([("field", 2)]),
             headroom: Some(SignedDuration::from_secs(90)),
@@ -121,6 +128,7 @@ mod tests {
             "projector_lag_seconds{partition=\"3\"} 0",
             "projector_headroom_seconds{partition=\"3\"} 90",
             "projector_gap{partition=\"3\"} 0",
+            "projector_lost_ends_total{partition=\"3\"} 1",
             "projector_next_offset{partition=\"3\"} 7",
             "projector_events_applied_total{partition=\"3\"} 12",
             "projector_refused_total{partition=\"3\",reason=\"field\"} 2",

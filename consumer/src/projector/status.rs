@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::ProjectorReport;
 use super::batch::Done;
 use crate::gap::LogGap;
+use crate::resume::LostEnd;
 
 /// What a projector is doing and has done since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +101,8 @@ pub struct PartitionStatus {
     pub headroom: Option<SignedDuration>,
     /// What is missing, once it has ended for that.
     pub gap: Option<LogGap>,
+    /// How often the log was found to have lost its end, and was read again from further back.
+    pub lost_ends: u64,
     /// Bytes of message bodies that are read and not yet applied.
     pub held_bytes: usize,
     /// What failed last, at any time.
@@ -169,6 +172,14 @@ impl Noted {
         // A generation that becomes live may stand before the one that was.
         self.modify(|status| status.next_offset = next_offset);
         self.following();
+    }
+
+    pub(super) fn lost_end(&self, lost: LostEnd) {
+        tracing::warn!(partition = self.partition, %lost, "the log has lost messages that were read");
+        self.modify(|status| {
+            status.lost_ends += 1;
+            status.last_error = Some(lost.to_string());
+        });
     }
 
     pub(super) fn following(&self) {

@@ -62,11 +62,10 @@ pub(super) async fn fold_in(
 ) -> Result<(), RebuildError> {
     let mut chunk = Chunk::default();
     for &(partition, end) in ends {
-        let position = match insist(retry, async || store.checkpoint(partition).await).await? {
-            Some(checkpoint) => Position::Offset(checkpoint.next_offset),
-            None => Position::First,
+        let mut span = match insist(retry, async || store.checkpoint(partition).await).await? {
+            Some(checkpoint) => Span::after(log, partition, checkpoint, end, retry),
+            None => Span::new(log, partition, Position::First, end, retry),
         };
-        let mut span = Span::new(log, partition, position, end, retry);
         while let Some(messages) = span.next().await? {
             let events = chunk.take(partition, &messages);
             meter.add(messages.len() as u64, events);

@@ -26,7 +26,7 @@ use common::log::{
 use common::retry::RetryDelays;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -40,6 +40,8 @@ use crate::span::ends;
 
 /// How often it looks whether it has caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often it looks, while it has not, whether the log still goes so far.
+const LOOK_FOR_THE_END_EVERY: Duration = Duration::from_secs(1);
 /// How often it looks for a moment to swap in.
 const MOST_LOOKS: usize = 100;
 
@@ -408,11 +410,17 @@ impl Rebuild {
         Ok((replaced, comparison, seconds))
     }
 
-    /// Returns when all that is in the log now is in the generation.
+    /// Returns when all that is in the log now is in the generation. A broker may lose the log's end meanwhile.
     async fn caught_up(&self, generation: &dyn IndexUpkeep) -> Result<(), RebuildError> {
-        for (partition, end) in self.ends().await? {
+        for (partition, mut end) in self.ends().await? {
+            let mut asked = Instant::now();
             while end > 0 && !self.has_reached(generation, partition, end).await? {
                 sleep(LOOK_EVERY).await;
+                if asked.elapsed() >= LOOK_FOR_THE_END_EVERY {
+                    let bounds = insist(self.settings.retry, async || self.log.bounds(partition).await).await?;
+                    end = end.min(bounds.next);
+                    asked = Instant::now();
+                }
             }
         }
         Ok(())

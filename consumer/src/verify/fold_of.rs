@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use common::account::CacheKey;
-use common::index::AccountActivity;
+use common::index::{AccountActivity, Checkpoint};
 use common::log::{ActivityLog, LogError, Position};
 use common::retry::RetryDelays;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ pub(super) struct FoldOf<'a> {
     pub(super) accounts: HashMap<CacheKey, AccountActivity>,
     /// When there are more accounts than this, it gives up.
     pub(super) most_accounts: usize,
-    read: HashMap<u32, u64>,
+    read: HashMap<u32, Checkpoint>,
 }
 
 impl<'a> FoldOf<'a> {
@@ -27,9 +27,9 @@ impl<'a> FoldOf<'a> {
         Self { log, retry, accounts: HashMap::new(), most_accounts: usize::MAX, read: HashMap::new() }
     }
 
-    /// What was read before these offsets counts as read.
-    pub(super) fn begin_at(&mut self, offsets: &[(u32, u64)]) {
-        self.read.extend(offsets.iter().copied());
+    /// What is before these checkpoints counts as read.
+    pub(super) fn begin_at(&mut self, checkpoints: &[(u32, Checkpoint)]) {
+        self.read.extend(checkpoints.iter().copied());
     }
 
     /// Reads on to these offsets. Says whether it did not give up.
@@ -40,12 +40,10 @@ impl<'a> FoldOf<'a> {
         is_asked_for: impl Fn(&CacheKey) -> bool,
     ) -> Result<bool, LogError> {
         for &(partition, end) in ends {
-            let from = self.read.insert(partition, end);
-            let position = from.map_or(Position::First, Position::Offset);
-            if end <= from.unwrap_or_default() {
-                continue;
-            }
-            let mut span = Span::new(self.log, partition, position, end, self.retry);
+            let mut span = match self.read.get(&partition) {
+                Some(checkpoint) => Span::after(self.log, partition, *checkpoint, end, self.retry),
+                None => Span::new(self.log, partition, Position::First, end, self.retry),
+            };
             while let Some(messages) = span.next().await? {
                 let batch = Batch::of(&messages, Timestamp::now());
                 self.join(batch.changes.into_iter().filter(|said| is_asked_for(&said.cache_key)));
@@ -54,6 +52,7 @@ impl<'a> FoldOf<'a> {
                     return Ok(false);
                 }
             }
+            self.read.extend(span.read_up_to().map(|checkpoint| (partition, checkpoint)));
         }
         Ok(true)
     }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use common::account::{CacheKey, TenantId};
 use common::backend::BackendError;
-use common::index::{AccountActivity, IndexGenerations, IndexUpkeep, Seed};
-use common::log::{ActivityLog, LogError};
+use common::index::{AccountActivity, Checkpoint, IndexGenerations, IndexUpkeep, Seed};
+use common::log::{ActivityLog, Bounds, LogError};
 use common::retry::RetryDelays;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -23,9 +23,10 @@ use uuid::Uuid;
 
 use self::fold_of::FoldOf;
 use self::settle::Settling;
-use crate::gap::{GapError, LogGap, first_message};
+use crate::gap::{LogGap, first_message};
 use crate::insist::insist;
 use crate::progress::{Meter, Reporter};
+use crate::resume::{Resumed, resume};
 
 /// How many accounts are read from the index together.
 const PAGE: usize = 1_000;
@@ -156,15 +157,6 @@ pub enum VerifyError {
     Index(#[from] BackendError),
 }
 
-impl From<GapError> for VerifyError {
-    fn from(error: GapError) -> Self {
-        match error {
-            GapError::Log(error) => Self::Log(error),
-            GapError::Index(error) => Self::Index(error),
-        }
-    }
-}
-
 /// Checks the live generation of an index against a log.
 #[derive(Debug)]
 pub struct Verify {
@@ -177,9 +169,19 @@ pub struct Verify {
 struct Ground {
     number: u32,
     store: Arc<dyn IndexUpkeep>,
-    /// The checkpoints of the index when the check began.
-    checkpoints: Vec<(u32, u64)>,
+    /// The checkpoints of the index when the check began; further back where the log has lost its end since.
+    checkpoints: Vec<(u32, Checkpoint)>,
     horizon: i64,
+}
+
+impl Ground {
+    fn ends(&self) -> Vec<(u32, u64)> {
+        self.checkpoints.iter().map(|(partition, checkpoint)| (*partition, checkpoint.next_offset)).collect()
+    }
+
+    fn messages(&self) -> u64 {
+        self.checkpoints.iter().map(|(_, checkpoint)| checkpoint.next_offset).sum()
+    }
 }
 
 /// Which accounts a pass is about.
@@ -236,9 +238,9 @@ impl Verify {
     ) -> Result<Option<Difference>, VerifyError> {
         let ground = self.ground().await?;
         let mut meter = Meter::new(report);
-        meter.begin("folding", Some(ground.checkpoints.iter().map(|(_, next)| next).sum()));
+        meter.begin("folding", Some(ground.messages()));
         let mut fold = FoldOf::new(&*self.log, self.settings.retry);
-        fold.read_to(&ground.checkpoints, &mut meter, |subject| subject == key).await?;
+        fold.read_to(&ground.ends(), &mut meter, |subject| subject == key).await?;
         let lower = fold.accounts;
         let mut found = VerifyReport::default();
         let settings = VerifySettings { repair: true, tenant: None, ..self.settings.clone() };
@@ -251,17 +253,34 @@ impl Verify {
         let store = self.generations.generation(number);
         let (mut checkpoints, mut horizon) = (Vec::new(), Seed::NEWEST_MICROS);
         for partition in 0..self.log.partitions().await? {
-            if let Some(gap) = LogGap::find(&*self.log, &*store, partition).await? {
-                return Err(VerifyError::Gap(Box::new(gap)));
-            }
             if let Some(checkpoint) = store.checkpoint(partition).await? {
-                checkpoints.push((partition, checkpoint.next_offset));
+                checkpoints.push((partition, self.stand(&*store, partition, checkpoint).await?));
             }
             if !self.settings.drop_older {
                 horizon = horizon.max(self.cut_until(partition).await?);
             }
         }
         Ok(Ground { number, store, checkpoints, horizon })
+    }
+
+    /// What of the log the index has to have: what is before its checkpoint, unless the log has lost its end since.
+    async fn stand(
+        &self,
+        store: &dyn IndexUpkeep,
+        partition: u32,
+        checkpoint: Checkpoint,
+    ) -> Result<Checkpoint, VerifyError> {
+        match resume(&*self.log, partition, checkpoint).await {
+            Ok(Resumed { lost: None, .. }) => Ok(checkpoint),
+            Ok(Resumed { next_offset, .. }) => {
+                Ok(Checkpoint { newest_event: checkpoint.newest_event, ..Checkpoint::at(next_offset) })
+            }
+            Err(LogError::Gap { asked, first, next, .. }) => {
+                let gap = LogGap::look(&*self.log, store, partition, asked, Bounds { first, next }).await;
+                Err(VerifyError::Gap(Box::new(gap)))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Up to when events may have been cut off the partition.
@@ -316,10 +335,10 @@ impl Verify {
         share: Share,
         meter: &mut Meter<'_>,
     ) -> Result<Result<HashMap<CacheKey, AccountActivity>, TooMany>, VerifyError> {
-        meter.begin("folding", Some(ground.checkpoints.iter().map(|(_, next)| next).sum()));
+        meter.begin("folding", Some(ground.messages()));
         let mut fold = FoldOf::new(&*self.log, self.settings.retry);
         fold.most_accounts = 2 * self.settings.accounts_at_once;
-        let is_whole = fold.read_to(&ground.checkpoints, meter, |key| share.has(key)).await?;
+        let is_whole = fold.read_to(&ground.ends(), meter, |key| share.has(key)).await?;
         Ok(if is_whole { Ok(fold.accounts) } else { Err(TooMany) })
     }
 

@@ -47,7 +47,7 @@ pub(crate) async fn differences(rig: &Rig) -> u64 {
 }
 
 /// The user is there, in each of them.
-fn activities(accounts: std::ops::Range<usize>) -> Vec<ActivityEvent> {
+pub(crate) fn activities(accounts: std::ops::Range<usize>) -> Vec<ActivityEvent> {
     let mut random = StdRng::seed_from_u64(60);
     let source = EventSource::new("/apps/test").unwrap();
     let draft = |account| {

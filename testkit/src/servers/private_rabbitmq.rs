@@ -109,6 +109,12 @@ impl PrivateRabbitMq {
         self.port
     }
 
+    /// The directory its streams are in.
+    #[must_use]
+    pub fn stream_files(&self) -> PathBuf {
+        self.directory.path().join("mnesia").join(&self.node).join("stream")
+    }
+
     /// Kills the broker, as a crash would.
     pub fn kill9(&mut self) {
         self.process = None;

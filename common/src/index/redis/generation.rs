@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use redis::AsyncCommands as _;
 
 use super::Scripts;
-use super::keys::{ClaimKeys, Keys, count_field, member, time_field};
+use super::keys::{ClaimKeys, Keys, count_field, last_message_field, member, time_field};
 use super::policies::DuePolicies;
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
@@ -92,20 +92,23 @@ impl ActivityStore for RedisGeneration {
     }
 
     async fn checkpoint(&self, partition: u32) -> Result<Option<Checkpoint>, BackendError> {
-        let fields = [partition.to_string(), time_field(partition)];
+        let fields = [partition.to_string(), time_field(partition), last_message_field(partition)];
         let mut connection = self.pool.get().await?;
-        let (offset, micros): (Option<u64>, Option<i64>) =
+        let (offset, micros, digest): (Option<u64>, Option<i64>, Option<String>) =
             connection.hmget(self.keys.checkpoints(), &fields).await.map_err(|e| self.pool.error(e))?;
         let newest_event = micros.and_then(|micros| Timestamp::from_microsecond(micros).ok());
-        Ok(offset.map(|next_offset| Checkpoint { next_offset, newest_event }))
+        let last_message = digest.and_then(|digest| digest.parse().ok());
+        Ok(offset.map(|next_offset| Checkpoint { next_offset, newest_event, last_message }))
     }
 
     async fn store_checkpoint(&self, partition: u32, checkpoint: Checkpoint) -> Result<(), BackendError> {
         let micros = checkpoint.newest_event.map(|time| time.as_microsecond().to_string()).unwrap_or_default();
+        let digest = checkpoint.last_message.map(String::from).unwrap_or_default();
         let mut connection = self.pool.get().await?;
         let mut call = self.scripts.checkpoint.prepare_invoke();
         call.key(self.keys.checkpoints()).key(self.keys.dropped());
         call.arg(partition).arg(checkpoint.next_offset).arg(time_field(partition)).arg(micros);
+        call.arg(last_message_field(partition)).arg(digest);
         call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))
     }
 }
@@ -151,7 +154,7 @@ impl IndexUpkeep for RedisGeneration {
     }
 
     async fn forget_checkpoint(&self, partition: u32) -> Result<(), BackendError> {
-        let fields = [partition.to_string(), time_field(partition)];
+        let fields = [partition.to_string(), time_field(partition), last_message_field(partition)];
         let mut connection = self.pool.get().await?;
         connection.hdel(self.keys.checkpoints(), &fields).await.map_err(|e| self.pool.error(e))
     }

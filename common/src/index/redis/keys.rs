@@ -10,7 +10,7 @@
 //! | `{prefix}{s0}:g1:due:`tenant id | sorted set | members of the tenant's accounts that will be due, by when; of no known tenant under an empty id |
 //! | `{prefix}{s0}:g1:due` | sorted set | the tenants that have such accounts, by when the first is due |
 //! | `{prefix}{s0}:g1:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
-//! | `{prefix}{s0}:g1:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it |
+//! | `{prefix}{s0}:g1:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it; partition and `:last` → digest of the message before it |
 //! | `{prefix}{s0}:g1:dropped` | string | there once the generation is deleted: nothing is written to it any more |
 //! | `{prefix}{s0}:claims:holds` | hash | member → until when, fence, attempts, worker (none: it backs off or settles), tenant id, a line each |
 //! | `{prefix}{s0}:claims:aside` | sorted set | members that a hold moved to its end in their due list, by when they were due |
@@ -201,6 +201,11 @@ pub(super) fn due_policy_field(generation: u32) -> String {
 /// The field of the checkpoints for the time of a partition.
 pub(super) fn time_field(partition: u32) -> String {
     format!("{partition}:time")
+}
+
+/// The field of the checkpoints for the digest of the last message of a partition.
+pub(super) fn last_message_field(partition: u32) -> String {
+    format!("{partition}:last")
 }
 
 /// The field of the counts for a state, in all or of one tenant.

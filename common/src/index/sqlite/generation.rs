@@ -240,18 +240,20 @@ impl ActivityStore for SqliteGeneration {
     }
 
     async fn checkpoint(&self, partition: u32) -> Result<Option<Checkpoint>, BackendError> {
-        let row: Option<(i64, Option<i64>)> = sqlx::query_as(
-            "SELECT next_offset, newest_event FROM activity_index_checkpoints WHERE generation = ? AND partition = ?",
+        let row: Option<(i64, Option<i64>, Option<String>)> = sqlx::query_as(
+            "SELECT next_offset, newest_event, last_message FROM activity_index_checkpoints
+             WHERE generation = ? AND partition = ?",
         )
         .bind(self.generation)
         .bind(partition)
         .fetch_optional(self.database.readers())
         .await
         .map_err(|e| self.error(e))?;
-        let Some((offset, micros)) = row else { return Ok(None) };
+        let Some((offset, micros, digest)) = row else { return Ok(None) };
         let next_offset = u64::try_from(offset).map_err(|_| self.corrupt("a checkpoint is below zero"))?;
         let newest_event = micros.and_then(|micros| Timestamp::from_microsecond(micros).ok());
-        Ok(Some(Checkpoint { next_offset, newest_event }))
+        let last_message = digest.and_then(|digest| digest.parse().ok());
+        Ok(Some(Checkpoint { next_offset, newest_event, last_message }))
     }
 
     async fn store_checkpoint(&self, partition: u32, checkpoint: Checkpoint) -> Result<(), BackendError> {
@@ -259,15 +261,17 @@ impl ActivityStore for SqliteGeneration {
             .map_err(|e| BackendError::new(Trouble::Refused, self.database.address(), "no log has that offset", e))?;
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "INSERT INTO activity_index_checkpoints (generation, partition, next_offset, newest_event)
-             VALUES (?, ?, ?, ?)
+            "INSERT INTO activity_index_checkpoints (generation, partition, next_offset, newest_event, last_message)
+             VALUES (?, ?, ?, ?, ?)
              ON CONFLICT (generation, partition) DO UPDATE SET next_offset = excluded.next_offset,
-             newest_event = COALESCE(excluded.newest_event, newest_event) WHERE next_offset < excluded.next_offset",
+             newest_event = COALESCE(excluded.newest_event, newest_event), last_message = excluded.last_message
+             WHERE next_offset < excluded.next_offset",
         )
         .bind(self.generation)
         .bind(partition)
         .bind(next_offset)
         .bind(checkpoint.newest_event.map(Timestamp::as_microsecond))
+        .bind(checkpoint.last_message.map(String::from))
         .execute(&mut *transaction)
         .await
         .map_err(|e| self.error(e))?;

@@ -6,7 +6,7 @@
 //! | `activity_index_generations` | one, once there was another generation: JSON of [`super::Generations`] |
 //! | `activity_index_accounts` | per generation and cache key the record; of listed accounts also what lists are ordered and narrowed by, and when they will be due |
 //! | `activity_index_counts` | per generation, tenant (`''`: all accounts) and state the number of accounts |
-//! | `activity_index_checkpoints` | per generation and partition the next offset to read, and the newest event before it |
+//! | `activity_index_checkpoints` | per generation and partition the next offset to read, the newest event and the digest of the message before it |
 //! | `activity_index_due_policies` | per generation the JSON of its [`super::DuePolicy`] |
 //! | `activity_index_dropped` | the generations that were deleted: nothing is written to them any more |
 //! | `activity_index_holds` | per cache key that is claimed, backs off or settles: until when, the fence, the failures in a row, the worker (`''`: none), the tenant |
@@ -77,6 +77,7 @@ const TABLES: &str = "
         partition INTEGER NOT NULL,
         next_offset INTEGER NOT NULL,
         newest_event INTEGER,
+        last_message TEXT,
         PRIMARY KEY (generation, partition)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS activity_index_generations (

@@ -85,7 +85,7 @@ pub(super) async fn close(connection: &Connection) {
     }
 }
 
-fn parse(url: &ServerUrl) -> Option<AMQPUri> {
+pub(super) fn parse(url: &ServerUrl) -> Option<AMQPUri> {
     let mut uri: AMQPUri = url.expose().parse().ok()?;
     // The parser beneath takes an IPv6 address for no host at all, and then for localhost.
     let parsed = Url::parse(url.expose()).ok()?;

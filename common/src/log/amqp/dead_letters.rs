@@ -62,7 +62,6 @@ fn message(letter: &DeadLetter) -> Message {
     Message {
         routing_key: String::new(),
         // The exchange has no alternate exchange: what finds no queue has to come back.
-        mandatory: true,
         properties,
         body: letter.refused.raw.clone(),
     }

@@ -13,6 +13,7 @@ mod connection;
 mod dead_letters;
 mod error;
 mod letter_round;
+mod management;
 mod names;
 mod publisher;
 mod reader;
@@ -31,6 +32,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::management::{RabbitMqManagement, retention_command};
 pub use self::topology::{InvalidMaxAge, MaxAge, TopologyOptions, TopologyState};
 
 use self::connection::Connector;
@@ -277,13 +279,7 @@ fn message(routing_key: String, encoded: EncodedEvents) -> Message {
         .with_content_type(encoded.content_type.into())
         .with_delivery_mode(PERSISTENT)
         .with_timestamp(now_in_seconds());
-    Message {
-        routing_key,
-        // What no stream takes goes to the alternate exchange, so nothing comes back.
-        mandatory: false,
-        properties,
-        body: encoded.body,
-    }
+    Message { routing_key, properties, body: encoded.body }
 }
 
 fn now_in_seconds() -> u64 {

@@ -1,4 +1,7 @@
 //! Publishing with confirms: one task owns the channel, because confirms go astray where several tasks share one.
+//!
+//! Everything is published as mandatory. A broker that has just started takes connections before it has its bindings
+//! back, that of the alternate exchange among them, and confirms what it drops in that moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,8 +42,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// One message.
 pub(super) struct Message {
     pub(super) routing_key: String,
-    /// Whether it comes back where no queue takes it.
-    pub(super) mandatory: bool,
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
 }
@@ -50,7 +51,7 @@ pub(super) struct Message {
 pub(super) enum Outcome {
     Confirmed,
     Nacked,
-    /// This message, or another one of those in flight, found no queue.
+    /// This message, or another one of those in flight with it, found no queue.
     Returned,
 }
 
@@ -235,7 +236,8 @@ impl Owner {
         line.bytes_in_flight -= settled.bytes;
         line.last_progress = Instant::now();
         let answer = self.outcome(settled.result);
-        let failed = answer.is_err();
+        line.has_return |= matches!(answer, Ok(Outcome::Returned));
+        let failed = answer.is_err() || line.has_return;
         if matches!(answer, Ok(Outcome::Confirmed)) {
             self.backoff.succeeded();
         }
@@ -278,15 +280,24 @@ impl Owner {
     }
 
     /// Answers those that lapin has an answer for; the others learn that they were cut off as their answers drop.
+    ///
+    /// Lapin gives a returned message to whichever confirm comes next, so after one of them no confirm is believed.
     async fn give_up(&mut self, mut line: Line) {
         self.losses.fetch_add(1, Ordering::Relaxed);
         self.backoff.failed();
         self.blocked.store(false, Ordering::Relaxed);
-        tracing::warn!(in_flight = line.in_flight.len(), "the connection for publishing was given up");
+        let (in_flight, has_return) = (line.in_flight.len(), line.has_return);
+        tracing::warn!(in_flight, has_return, "the connection for publishing was given up");
         let until = Instant::now() + LAST_WORDS;
         while let Ok(Some(settled)) = timeout_at(until, line.in_flight.next()).await {
-            let answer = self.outcome(settled.result);
+            let answer = match self.outcome(settled.result) {
+                Ok(_) if line.has_return => Ok(Outcome::Returned),
+                answer => answer,
+            };
             let _ = settled.answer.send(answer);
+        }
+        if line.has_return {
+            connection::close(&line.connection).await;
         }
     }
 }
@@ -305,6 +316,8 @@ struct Line {
     in_flight: FuturesUnordered<BoxFuture<'static, Settled>>,
     bytes_in_flight: usize,
     last_progress: Instant,
+    /// Whether a message came back because no queue took it.
+    has_return: bool,
     events: BoxStream<'static, Event>,
     // Last, so that the channel is closed before it.
     connection: Connection,
@@ -328,6 +341,7 @@ impl Line {
             in_flight: FuturesUnordered::new(),
             bytes_in_flight: 0,
             last_progress: Instant::now(),
+            has_return: false,
             events,
             connection,
         })
@@ -362,8 +376,8 @@ impl Line {
 
 async fn publish(channel: Channel, exchange: &'static str, request: Request) -> Settled {
     let Request { message, answer } = request;
-    let Message { routing_key, mandatory, properties, body } = message;
-    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+    let Message { routing_key, properties, body } = message;
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     #[expect(clippy::disallowed_methods, reason = "this is the one place that publishes")]
     let published = channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties).await;
     let result = match published {

@@ -5,19 +5,23 @@
 //! log_message      (partition, message_offset) → arrived_at, content_type, body
 //! log_letter       letter (in order of parking) → id, partition, message_offset, event_index, reason, detail,
 //!                  parked_at, content_type, raw
+//! log_retention    one row, where messages are not kept for ever → max_age
 //! ```
 //!
-//! Times are in microseconds since the Unix epoch. Bodies are the CloudEvents that RabbitMQ would carry.
+//! Ages are in microseconds, and times in microseconds since the Unix epoch. Bodies are the CloudEvents that RabbitMQ would carry.
 
 mod dead_letters;
 mod reader;
+mod retention;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{Row, Sqlite, Transaction};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::reader::SqliteReader;
 use super::{ActivityLog, AppendError, Bounds, GrowError, Grown, LogError, LogReader, Position, grow};
@@ -53,6 +57,10 @@ CREATE TABLE IF NOT EXISTS log_letter (
     raw BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS log_letter_by_id ON log_letter (id);
+CREATE TABLE IF NOT EXISTS log_retention (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    max_age INTEGER NOT NULL
+) STRICT;
 ";
 
 /// Rows a trim deletes before it lets other writers in.
@@ -63,6 +71,8 @@ const TRIM_CHUNK: i64 = 500;
 pub struct SqliteLog {
     database: Database,
     appended: watch::Sender<()>,
+    /// When to look again for what is older than the retention.
+    look_at: Arc<Mutex<Instant>>,
 }
 
 impl SqliteLog {
@@ -72,7 +82,8 @@ impl SqliteLog {
     /// # Errors
     /// [`BackendError`].
     pub async fn open(database: Database, partitions: u32) -> Result<Self, BackendError> {
-        let log = Self { database, appended: watch::Sender::new(()) };
+        let look_at = Arc::new(Mutex::new(Instant::now()));
+        let log = Self { database, appended: watch::Sender::new(()), look_at };
         let mut transaction = log.database.begin().await?;
         sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(|e| log.database.error(e))?;
         log.add_partitions(&mut transaction, partitions.max(1)).await?;
@@ -133,6 +144,7 @@ impl SqliteLog {
         }
         transaction.commit().await.map_err(|e| self.failed(e))?;
         self.appended.send_replace(());
+        self.keep_to_retention().await;
         Ok(())
     }
 
@@ -167,8 +179,7 @@ impl SqliteLog {
     /// # Cancel safety
     /// A dropped call leaves the rest for the next one.
     pub async fn trim(&self, age: Duration) -> Result<u64, BackendError> {
-        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let horizon = Timestamp::now().as_microsecond().saturating_sub(age);
+        let horizon = horizon(age);
         let mut trimmed = 0;
         loop {
             let chunk = self.trim_chunk(horizon).await?;
@@ -191,6 +202,12 @@ impl SqliteLog {
     fn failed(&self, error: sqlx::Error) -> LogError {
         LogError::Backend(self.database.error(error))
     }
+}
+
+/// What arrived before this is older than `age`.
+fn horizon(age: Duration) -> i64 {
+    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::now().as_microsecond().saturating_sub(age)
 }
 
 #[async_trait]

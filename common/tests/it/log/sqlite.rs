@@ -107,3 +107,28 @@ async fn a_file_that_is_no_database_is_said_so() {
     };
     assert_eq!(error.trouble, Trouble::Corrupt);
 }
+
+#[tokio::test]
+async fn every_process_that_appends_keeps_to_the_retention_that_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), 1).await;
+    assert_eq!(log.retention().await.unwrap(), None, "it keeps everything until it is told");
+    log.append(0, &sample_events(1)).await.unwrap();
+    log.append(0, &sample_events(1)).await.unwrap();
+    let url: ServerUrl = format!("sqlite://{}/log.db", folder.path().display()).parse().unwrap();
+    let database = Database::open(&url).await.unwrap();
+    let age = async |offset: i64| {
+        let older = "UPDATE log_message SET arrived_at = arrived_at - 7200000000 WHERE message_offset = ?";
+        sqlx::query(older).bind(offset).execute(database.writer()).await.unwrap();
+    };
+    age(0).await;
+    let hour = Duration::from_secs(3_600);
+    log.set_retention(hour).await.unwrap();
+    assert_eq!(log.bounds(0).await.unwrap(), Bounds { first: 1, next: 2 }, "what is older goes at once");
+
+    let other = open(folder.path(), 1).await;
+    assert_eq!(other.retention().await.unwrap(), Some(hour));
+    age(1).await;
+    other.append(0, &sample_events(1)).await.unwrap();
+    assert_eq!(log.bounds(0).await.unwrap(), Bounds { first: 2, next: 3 });
+}

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 
 use common::index::{ActivityStore, Checkpoint};
+use common::log::MessageDigest;
 
 use super::TestIndex;
 use super::sample::at;
@@ -16,11 +17,30 @@ pub async fn a_checkpoint_has_the_time_of_its_newest_event(index: &TestIndex) {
     let steps = [(1, Some(at(5)), Some(at(5))), (2, None, Some(at(5))), (3, Some(at(4)), Some(at(4)))];
     let stale = [(2, Some(at(9)), Some(at(4))), (3, Some(at(9)), Some(at(4)))];
     for (next_offset, newest_event, expected) in steps.into_iter().chain(stale) {
-        index.store.store_checkpoint(0, Checkpoint { next_offset, newest_event }).await.expect("stored");
+        index
+            .store
+            .store_checkpoint(0, Checkpoint { newest_event, ..Checkpoint::at(next_offset) })
+            .await
+            .expect("stored");
         let stored = index.other.checkpoint(0).await.expect("an answer").expect("a checkpoint");
         assert_eq!(stored.newest_event, expected, "after {next_offset}");
     }
     assert_eq!(next_offset(&*index.store, 0).await, Some(3));
+}
+
+/// It is of the message before the offset that is stored, and of no earlier one.
+pub async fn a_checkpoint_remembers_the_message_before_it(index: &TestIndex) {
+    let (one, other) = (Some(MessageDigest::of(b"one")), Some(MessageDigest::of(b"other")));
+    let steps = [(1, one, one), (2, other, other), (1, one, other), (2, one, other), (3, None, None), (4, one, one)];
+    for (next_offset, last_message, expected) in steps {
+        index
+            .store
+            .store_checkpoint(0, Checkpoint { last_message, ..Checkpoint::at(next_offset) })
+            .await
+            .expect("stored");
+        let stored = index.other.checkpoint(0).await.expect("an answer").expect("a checkpoint");
+        assert_eq!(stored.last_message, expected, "after {next_offset}");
+    }
 }
 
 /// Per partition, and a lower offset changes nothing.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use common::account::CacheKey;
 use common::event::ActivityEvent;
 use common::index::{AccountActivity, Checkpoint, Generations, IndexUpkeep, Query, fold};
-use common::log::Bounds;
+use common::log::{Bounds, MessageDigest};
 use jiff::Timestamp;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -209,7 +209,11 @@ pub async fn a_replacement_puts_exactly_what_it_is_given(index: &TestIndex) {
 pub async fn a_checkpoint_that_is_forgotten_is_none(index: &TestIndex) {
     let store = live(index).await;
     for partition in [0, 1] {
-        let checkpoint = Checkpoint { next_offset: 9, newest_event: Some(Timestamp::UNIX_EPOCH) };
+        let checkpoint = Checkpoint {
+            next_offset: 9,
+            newest_event: Some(Timestamp::UNIX_EPOCH),
+            last_message: Some(MessageDigest::of(b"a message")),
+        };
         store.store_checkpoint(partition, checkpoint).await.expect("stored");
     }
     store.forget_checkpoint(0).await.expect("forgotten");

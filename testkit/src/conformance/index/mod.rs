@@ -94,6 +94,7 @@ behaviours![
     thousands_of_accounts_of_one_username_are_paged,
     texts_of_every_shape_are_kept_apart,
     a_checkpoint_has_the_time_of_its_newest_event,
+    a_checkpoint_remembers_the_message_before_it,
     checkpoints_never_go_backwards,
     checkpoints_stored_side_by_side_end_at_the_highest,
     a_checkpoint_that_is_forgotten_is_none,
