@@ -36,6 +36,7 @@
 
 mod account;
 mod due;
+mod elsewhere;
 mod job;
 mod plan;
 mod report;
@@ -52,6 +53,9 @@ use common::identity::{AccessToken, IdentityClient};
 use common::index::{AccountActivity, ActivityStore, ListError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use due::{pause, settlement};
+pub(crate) use elsewhere::{Elsewhere, HandedOver, NoToken};
 
 pub use due::{DueWorker, DueWorkerSettings, DueWorkerStatus, NotReady};
 pub use report::{AccountOutcome, Example, RunReport, Skipped};

@@ -23,7 +23,7 @@ pub(in crate::worker) struct ClaimGuard {
 
 impl ClaimGuard {
     /// Under a claim that was asked for at `asked_at`.
-    pub(super) fn new(claims: Arc<dyn Claims>, held: HeldClaim, lease: Duration, asked_at: Instant) -> Self {
+    pub(in crate::worker) fn new(claims: Arc<dyn Claims>, held: HeldClaim, lease: Duration, asked_at: Instant) -> Self {
         Self { claims, held, lease, held_until: Mutex::new(asked_at + lease) }
     }
 

@@ -11,6 +11,7 @@ mod guard;
 mod health;
 mod outcome;
 mod settings;
+mod settle;
 mod status;
 mod task;
 
@@ -32,6 +33,8 @@ use super::account::Hydrator;
 use task::Task;
 
 pub(super) use guard::ClaimGuard;
+pub(crate) use outcome::settlement;
+pub(crate) use settle::pause;
 
 pub use settings::DueWorkerSettings;
 pub use status::{DueWorkerStatus, NotReady};

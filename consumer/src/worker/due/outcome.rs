@@ -25,7 +25,7 @@ pub(super) const PAUSE_UNSAID: Duration = Duration::from_secs(30);
 
 /// What is done with a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settlement {
+pub(crate) enum Settlement {
     /// It is completed.
     Complete(Completion),
     /// It is completed, and its tenant left alone.
@@ -42,7 +42,7 @@ pub(super) enum Settlement {
 }
 
 /// The table above. `until` is when the provider may be asked again, or when the token that was found needs renewal.
-pub(super) fn settlement(outcome: AccountOutcome, until: Option<Timestamp>) -> Settlement {
+pub(crate) fn settlement(outcome: AccountOutcome, until: Option<Timestamp>) -> Settlement {
     match outcome {
         AccountOutcome::Hydrated => Settlement::Complete(Completion::Settled { next: None }),
         AccountOutcome::StillValid => Settlement::Complete(Completion::Settled { next: until }),

@@ -6,18 +6,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::account::TenantId;
 use common::identity::AccessToken;
-use common::index::{AccountActivity, Claim, ClaimError, Claims, Completion, Due, DueReason};
+use common::index::{AccountActivity, Claim, Claims, Due, DueReason};
 use common::retry::{Retry, RetryDelays};
 use futures_util::FutureExt as _;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::ClaimGuard;
-use super::outcome::{PAUSE_UNSAID, Settlement, settlement};
+use super::outcome::settlement;
 use super::setback_of;
 use super::status::DueWorkerStatus;
 use crate::worker::AccountOutcome;
@@ -83,7 +81,7 @@ impl Task {
         let settlement = settlement(hydration.outcome, hydration.until);
         let attempts = async {
             let mut retry = Retry::new(RetryDelays::default());
-            while let Err(error) = self.settle_once(guard, account, settlement).await {
+            while let Err(error) = settlement.apply(self.claims.as_ref(), guard.held(), account.tenant_id()).await {
                 if error.is_lost() {
                     tracing::warn!(%error, cache_key = %account.cache_key, "a claim ended before its work");
                     return;
@@ -97,36 +95,6 @@ impl Task {
         if timeout(patience, attempts).await.is_err() {
             tracing::warn!(cache_key = %account.cache_key, "an outcome was not said; the claim ends by itself");
         }
-    }
-
-    async fn settle_once(
-        &self,
-        guard: &ClaimGuard,
-        account: &AccountActivity,
-        settlement: Settlement,
-    ) -> Result<(), ClaimError> {
-        let held = guard.held();
-        match settlement {
-            Settlement::Complete(completion) => self.claims.complete(held, &completion).await,
-            Settlement::Throttled { until } => {
-                self.pause(account.tenant_id(), until).await?;
-                self.claims.complete(held, &Completion::Failed { not_before: until }).await
-            }
-            Settlement::JobAgain => {
-                self.claims.schedule(&held.cache_key, Some(Timestamp::now())).await?;
-                self.claims.complete(held, &Completion::Failed { not_before: None }).await
-            }
-            Settlement::Release => Ok(self.claims.release(std::slice::from_ref(held)).await.map(drop)?),
-            Settlement::Nothing => Ok(()),
-        }
-    }
-
-    async fn pause(&self, tenant: Option<&TenantId>, until: Option<Timestamp>) -> Result<(), ClaimError> {
-        let Some(tenant) = tenant else { return Ok(()) };
-        let unsaid = || Timestamp::now().checked_add(SignedDuration::from_secs(PAUSE_UNSAID.as_secs() as i64));
-        let until = until.unwrap_or_else(|| unsaid().unwrap_or(Timestamp::MAX));
-        tracing::warn!(%tenant, %until, "the identity provider asked to be left alone");
-        Ok(self.claims.pause(tenant, until).await?)
     }
 }
 
