@@ -1,5 +1,6 @@
 //! The read side: what brings the log to the index, and what the index is asked.
 
+pub mod api;
 pub mod dead_letters;
 pub mod doctor;
 pub mod erase;

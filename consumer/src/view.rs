@@ -5,38 +5,59 @@ use common::event::{ErrorCode, FailureReason, Properties};
 use common::index::{AccountActivity, AccountState, Seed};
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::schemas;
 
 /// One account as JSON. Times are RFC 3339, expiries Unix seconds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Account)]
 pub struct AccountView<'a> {
+    #[schema(value_type = schemas::CacheKey)]
     cache_key: &'a CacheKey,
+    #[schema(value_type = Option<schemas::HomeAccountId>)]
     home_account_id: Option<&'a HomeAccountId>,
+    #[schema(value_type = Option<schemas::ObjectId>)]
     object_id: Option<&'a ObjectId>,
+    #[schema(value_type = Option<schemas::TenantId>)]
     tenant_id: Option<&'a TenantId>,
+    #[schema(value_type = Option<schemas::Environment>)]
     environment: Option<&'a Environment>,
+    #[schema(value_type = Option<schemas::ClientId>)]
     client_id: Option<&'a ClientId>,
+    #[schema(value_type = Option<schemas::Username>)]
     username: Option<&'a Username>,
+    /// The soonest expiry of an access token in the cache, in Unix seconds.
     access_token_expires_on: Option<i64>,
+    /// When the refresh token dies, in Unix seconds, where that is known.
     refresh_token_expires_on: Option<i64>,
     has_refresh_token: Option<bool>,
+    #[schema(value_type = Option<schemas::Properties>)]
     properties: Option<&'a Properties>,
-    /// `None` where it is not known.
+    /// When the user was last here; null where that is not known.
     last_activity: Option<Timestamp>,
     /// Whether something is from the token cache itself, because the log no longer says it.
     is_seeded: bool,
+    /// When a worker last renewed the cache.
     last_hydration: Option<Timestamp>,
+    #[schema(value_type = schemas::AccountState)]
     state: AccountState,
     failure: Option<FailureView<'a>>,
     removed_at: Option<Timestamp>,
 }
 
 /// The failure in force.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Failure)]
 struct FailureView<'a> {
+    #[schema(value_type = schemas::FailureReason)]
     reason: FailureReason,
+    #[schema(value_type = Option<schemas::ErrorCode>)]
     error: Option<&'a ErrorCode>,
+    #[schema(value_type = Option<schemas::ErrorCode>)]
     suberror: Option<&'a ErrorCode>,
     at: Timestamp,
+    /// When to try again, in Unix seconds, where the provider has said so.
     retry_after: Option<i64>,
 }
 

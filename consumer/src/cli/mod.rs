@@ -1,6 +1,7 @@
 //! The commands of `consumer`: what was typed becomes what is meant, and each command is a file.
 
 mod account;
+mod api_token;
 mod bar;
 mod dead;
 mod doctor;
@@ -10,12 +11,14 @@ mod exec;
 mod health;
 mod hydrate;
 mod keys;
+mod openapi;
 mod pick;
 mod project;
 mod query;
 mod rebuild;
 mod replay;
 mod seed;
+mod serve;
 mod snapshot;
 mod topology;
 mod verify;
@@ -57,6 +60,13 @@ enum Command {
     Query(query::Query),
     /// Look at one account, or find out why it has no token
     Account(account::Account),
+    /// Answer the HTTP API: accounts and claims for workers in any language
+    Serve(Box<serve::Serve>),
+    /// The tokens that the HTTP API is asked with
+    ApiToken(api_token::ApiTokens),
+    /// Print the OpenAPI document of the HTTP API
+    #[command(name = "openapi")]
+    OpenApi,
     /// The keys that blobs are encrypted under
     Keys(keys::Keys),
     /// Acquire tokens for accounts whose users are away, and keep their caches alive
@@ -85,6 +95,11 @@ impl Cli {
             Command::Verify(command) => command.run(&backends).await,
             Command::Query(command) => command.run(&backends, &self.usernames.policy()?).await,
             Command::Account(command) => command.run(&backends, &self.usernames.policy()?).await,
+            Command::Serve(command) => {
+                command.run(&backends, self.usernames.policy()?, program::shutdown_on_signals()?).await
+            }
+            Command::ApiToken(command) => command.run(),
+            Command::OpenApi => openapi::run(),
             Command::Keys(command) => command.run(&backends, program::shutdown_on_signals()?).await,
             Command::Hydrate(command) => {
                 command.run(&backends, &self.usernames.policy()?, program::shutdown_on_signals()?).await

@@ -42,6 +42,11 @@ impl Metrics {
         }
     }
 
+    /// A histogram: each line is what stands behind its name (`_bucket{…}`, `_sum{…}`, `_count{…}`), and its value.
+    pub fn add_histogram(&mut self, name: &str, help: &str, lines: impl IntoIterator<Item = (String, String)>) {
+        self.add(name, Kind::Histogram, help, lines);
+    }
+
     /// A metric of one value.
     pub fn one(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
         self.add(name, kind, help, [(String::new(), value)]);

@@ -1,6 +1,7 @@
 //! What the read side does against real servers and real files. A test whose server is missing fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod api;
 mod cli;
 mod dead_letters;
 mod erase;

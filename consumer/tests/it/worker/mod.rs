@@ -4,5 +4,5 @@ mod cli;
 mod hydrate;
 mod jobs;
 mod msal_python;
-mod rig;
+pub(crate) mod rig;
 mod tampered;
