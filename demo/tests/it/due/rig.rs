@@ -96,7 +96,6 @@ impl DueAccounts {
             .env("IDP_TENANT", "organizations")
             .env("IDP_CLIENT_ID", CLIENT)
             .env("IDP_CLIENT_SECRET", SECRET)
-            .env("IDP_TIMEOUT", "3s")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
