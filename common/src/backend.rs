@@ -81,7 +81,18 @@ impl ServerUrl {
 
     /// Whether the scheme asks for TLS.
     pub fn is_tls(&self) -> bool {
-        matches!(self.scheme.as_str(), "amqps" | "rediss")
+        matches!(self.scheme.as_str(), "amqps" | "rediss" | "rediss-cluster")
+    }
+
+    /// Whether it names nodes of a Redis Cluster: `redis-cluster://user:password@host:port,host2:port2`.
+    pub fn is_cluster(&self) -> bool {
+        is_cluster(&self.scheme)
+    }
+
+    /// The URL of each node it names, as one server's, credentials included; for the connecting code alone.
+    pub fn expose_nodes(&self) -> Vec<String> {
+        let nodes = self.expose().split_once("://").and_then(|(scheme, rest)| ClusterNodes::of(scheme, rest));
+        nodes.map_or_else(|| vec![self.expose().to_owned()], |nodes| nodes.urls())
     }
 }
 
@@ -92,10 +103,48 @@ impl std::str::FromStr for ServerUrl {
         let (scheme, rest) = text.split_once("://").ok_or(InvalidServerUrl)?;
         let shown = match scheme {
             "sqlite" => format!("sqlite://{}", rest.split('?').next().unwrap_or(rest)),
+            _ if is_cluster(scheme) => shown_cluster(scheme, rest).ok_or(InvalidServerUrl)?,
             _ => shown_url(text).ok_or(InvalidServerUrl)?,
         };
         Ok(Self { shown, whole: text.to_owned().into(), scheme: scheme.to_owned() })
     }
+}
+
+fn is_cluster(scheme: &str) -> bool {
+    matches!(scheme, "redis-cluster" | "rediss-cluster")
+}
+
+/// The parts of the URL of a cluster, which has more than one host.
+struct ClusterNodes<'a> {
+    /// Of one node.
+    scheme: &'a str,
+    /// With the `@` that ends them, if there are any.
+    credentials: &'a str,
+    hosts: Vec<&'a str>,
+    /// The path and the query.
+    rest: &'a str,
+}
+
+impl<'a> ClusterNodes<'a> {
+    fn of(scheme: &'a str, rest: &'a str) -> Option<Self> {
+        let scheme = scheme.strip_suffix("-cluster")?;
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (credentials, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        Some(Self { scheme, credentials, hosts: hosts.split(',').collect(), rest })
+    }
+
+    fn urls(&self) -> Vec<String> {
+        let Self { scheme, credentials, hosts, rest } = self;
+        hosts.iter().map(|host| format!("{scheme}://{credentials}{host}{rest}")).collect()
+    }
+}
+
+fn shown_cluster(scheme: &str, rest: &str) -> Option<String> {
+    let nodes = ClusterNodes::of(scheme, rest)?;
+    let shown: Option<Vec<String>> = nodes.urls().iter().map(|url| shown_url(url)).collect();
+    let hosts: Option<Vec<String>> =
+        shown?.iter().map(|url| Some(Url::parse(url).ok()?.authority().to_owned())).collect();
+    Some(format!("{scheme}://{}", hosts?.join(",")))
 }
 
 fn shown_url(text: &str) -> Option<String> {
@@ -179,6 +228,23 @@ mod tests {
         assert_eq!(url.to_string(), "amqps://mq.example:5671/prod");
         assert!(!format!("{url:?}").contains("s3cret"));
         assert!(url.is_tls() && url.expose().contains("s3cret"));
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_some_of_its_nodes() {
+        let url: ServerUrl = "rediss-cluster://app:s3cret@r1.example:7000,r2.example,[::1]:7002".parse().unwrap();
+        assert_eq!(url.to_string(), "rediss-cluster://r1.example:7000,r2.example,[::1]:7002");
+        assert!(url.is_cluster() && url.is_tls() && !format!("{url:?}").contains("s3cret"));
+        let nodes = ["app:s3cret@r1.example:7000", "app:s3cret@r2.example", "app:s3cret@[::1]:7002"];
+        assert_eq!(url.expose_nodes(), nodes.map(|node| format!("rediss://{node}")));
+        let one: ServerUrl = "redis://r1:7000".parse().unwrap();
+        assert_eq!((one.is_cluster(), one.expose_nodes()), (false, vec!["redis://r1:7000".to_owned()]));
+        for wrong in
+            ["redis-cluster://", "redis-cluster://a:1,,b:2", "redis-cluster://a:port", "redis-cluster://a:1,b@c"]
+        {
+            let url = wrong.parse::<ServerUrl>();
+            assert!(url.is_err() || !url.unwrap().to_string().contains('@'), "{wrong}");
+        }
     }
 
     #[test]

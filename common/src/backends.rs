@@ -248,7 +248,8 @@ impl Backends {
     }
 
     async fn redis_index(&self, url: &ServerUrl) -> Result<RedisIndex, BackendError> {
-        RedisIndex::open(self.redis(url)?, &self.settings.index_prefix).await
+        let Connections { index_prefix, index_shards, .. } = &self.settings;
+        RedisIndex::open_sharded(self.redis(url)?, index_prefix, *index_shards).await
     }
 
     /// The token cache with its outbox; kept in memory and encrypted where that is set.

@@ -92,6 +92,12 @@ impl Rate {
         Self { interval: (Self::MINUTE / count).max(1), burst: (count / 60).max(1) }
     }
 
+    /// One of so many equal parts. At least one claim may be taken of each at once.
+    pub(crate) fn part_of(self, parts: usize) -> Self {
+        let parts = i64::try_from(parts).unwrap_or(i64::MAX).max(1);
+        Self { interval: self.interval.saturating_mul(parts), burst: (self.burst / parts).max(1) }
+    }
+
     /// Of a tenant, and of all.
     pub(crate) fn of(rates: &ClaimRates) -> (Self, Self) {
         (Self::per_minute(rates.per_tenant), Self::per_minute(rates.overall))

@@ -14,13 +14,21 @@ const FILTERED_CHUNK_AT_LEAST: usize = 100;
 /// A store's accounts in the order of their last activity.
 pub(crate) trait Examine {
     /// Up to `count` listed accounts of the request's range, each with its place, from after `after` on.
-    /// Fewer than `count` mean that there are no more.
     fn examine(
         &self,
         request: &ListRequest,
         after: Option<&Cursor>,
         count: usize,
-    ) -> impl Future<Output = Result<Vec<(Cursor, AccountActivity)>, ListError>> + Send;
+    ) -> impl Future<Output = Result<Examined, ListError>> + Send;
+}
+
+/// Accounts one after the other, each with its place.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// Without a gap; at least one, unless they are the last.
+    pub(crate) rows: Vec<(Cursor, AccountActivity)>,
+    /// Whether there are no more after them.
+    pub(crate) is_last: bool,
 }
 
 /// One page of what `request` asks for.
@@ -36,10 +44,9 @@ pub(crate) async fn page(store: &impl Examine, request: &ListRequest) -> Result<
     let mut place = request.cursor.clone();
     loop {
         let count = chunk(request, request.limit - page.accounts.len()).min(budget);
-        let found = store.examine(request, place.as_ref(), count).await?;
-        let is_last = found.len() < count;
-        budget -= found.len();
-        for (at, account) in found {
+        let Examined { rows, is_last } = store.examine(request, place.as_ref(), count).await?;
+        budget -= rows.len();
+        for (at, account) in rows {
             if page.accounts.len() == request.limit {
                 return Ok(Page { next: place, ..page });
             }

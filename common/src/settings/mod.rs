@@ -32,7 +32,7 @@ pub struct Connections {
     /// The log: amqp://, amqps:// (RabbitMQ) or sqlite://FILE [default: sqlite://token-activity.sqlite]
     #[arg(long, env = "ACTIVITY_LOG_URL", hide_env_values = true, value_name = "URL", global = true, value_parser = secret)]
     log_url: Option<SecretString>,
-    /// The activity index: redis://, rediss:// or sqlite://FILE [default: sqlite://token-activity.sqlite]
+    /// The activity index: redis://, rediss://, redis-cluster://HOST:PORT,HOST:PORT (or rediss-cluster://) or sqlite://FILE [default: sqlite://token-activity.sqlite]
     #[arg(long, env = "ACTIVITY_INDEX_URL", hide_env_values = true, value_name = "URL", global = true, value_parser = secret)]
     index_url: Option<SecretString>,
     /// The token cache and its outbox: redis://, rediss:// or sqlite://FILE [default: sqlite://token-activity.sqlite]
@@ -48,6 +48,11 @@ pub struct Connections {
     /// What the keys of the index begin with
     #[arg(long, env = "ACTIVITY_INDEX_PREFIX", default_value = "activity:", value_name = "TEXT", global = true)]
     pub index_prefix: String,
+    /// Over how many shards a Redis index that is not made yet is spread, 1 to 64; one that is there keeps its own
+    /// [default: 1]
+    #[arg(long, env = "ACTIVITY_INDEX_SHARDS", value_name = "N", global = true,
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub index_shards: Option<u32>,
     /// What the keys of the token cache begin with (the InstanceName of the .NET cache)
     #[arg(long, env = "TOKEN_CACHE_INSTANCE_NAME", default_value = "tokencache:", value_name = "TEXT", global = true)]
     pub cache_instance_name: String,
@@ -152,8 +157,11 @@ const LOG: (&str, &[&str], &str) =
     ("--log-url (ACTIVITY_LOG_URL)", &["amqp", "amqps", "sqlite"], "amqp://, amqps:// or sqlite://");
 const LOG_MANAGEMENT: (&str, &[&str], &str) =
     ("--log-management-url (ACTIVITY_LOG_MANAGEMENT_URL)", &["http", "https"], "http:// or https://");
-const INDEX: (&str, &[&str], &str) =
-    ("--index-url (ACTIVITY_INDEX_URL)", &["redis", "rediss", "sqlite"], "redis://, rediss:// or sqlite://");
+const INDEX: (&str, &[&str], &str) = (
+    "--index-url (ACTIVITY_INDEX_URL)",
+    &["redis", "rediss", "redis-cluster", "rediss-cluster", "sqlite"],
+    "redis://, rediss://, redis-cluster://, rediss-cluster:// or sqlite://",
+);
 const CACHE: (&str, &[&str], &str) =
     ("--cache-url (TOKEN_CACHE_URL)", &["redis", "rediss", "sqlite"], "redis://, rediss:// or sqlite://");
 

@@ -33,6 +33,8 @@ pub struct RedisOptions {
     pub tls: Option<ServerTls>,
     /// Further lines of `redis.conf`.
     pub config_lines: Vec<String>,
+    /// The port on which it speaks to the other nodes of a cluster, which the lines enable.
+    pub cluster_port: Option<u16>,
 }
 
 /// A Redis in a directory of its own; killed and removed when dropped.
@@ -97,6 +99,11 @@ impl PrivateRedis {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port for the other nodes of its cluster; 0 where it is in none.
+    pub(super) fn cluster_port(&self) -> u16 {
+        self.options.cluster_port.unwrap_or_default()
     }
 
     /// Kills the server, as a crash would.

@@ -1,10 +1,12 @@
 //! A server process with its children: started, signalled and waited for as one group.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -74,10 +76,12 @@ impl Drop for ServerProcess {
     }
 }
 
-/// A port nobody listens on now, below the range of outgoing connections.
+/// A port nobody listens on now, below the range of outgoing connections; each is given once in a process.
 pub(crate) fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let free = (0..PORT_TRIES)
         .map(|_| rand::random_range(PORTS))
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok() && given.insert(*port));
     free.unwrap_or_else(|| panic!("no free port in {PORTS:?}"))
 }

@@ -15,16 +15,12 @@ struct Endless {
 }
 
 impl Examine for Endless {
-    async fn examine(
-        &self,
-        _: &ListRequest,
-        after: Option<&Cursor>,
-        count: usize,
-    ) -> Result<Vec<(Cursor, AccountActivity)>, ListError> {
+    async fn examine(&self, _: &ListRequest, after: Option<&Cursor>, count: usize) -> Result<Examined, ListError> {
         self.examined.fetch_add(count, Ordering::Relaxed);
         let first = after.map_or(0, |cursor| cursor.micros + 1);
         let last = first + i64::try_from(count).unwrap();
-        Ok((first..last).map(|micros| (Cursor { micros, member: Vec::new() }, account(micros))).collect())
+        let rows = (first..last).map(|micros| (Cursor { micros, member: Vec::new() }, account(micros))).collect();
+        Ok(Examined { rows, is_last: false })
     }
 }
 

@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, ScriptInvocation};
 
 use super::RedisGeneration;
-use super::keys::{Keys, MEMBER_BYTES, count_field, member};
+use super::keys::{Keys, count_field, member};
+use super::shards::Member;
 use crate::account::TenantId;
 use crate::backend::{BackendError, Trouble};
 use crate::index::entry::{self, IndexEntry};
 use crate::index::{AccountActivity, AccountState, DuePolicy, record};
+use crate::redis_pool::AnyConnection;
 
 /// How many accounts one script writes: some milliseconds in which Redis serves nobody else.
 const CHUNK: usize = 500;
 /// While Redis writes one chunk, another is merged here.
 const CHUNKS_AT_ONCE: usize = 2;
+/// Shards of a cluster may be on as many servers.
+const MOST_CHUNKS_AT_ONCE: usize = 8;
 
 /// How long to wait before accounts that others wrote meanwhile are read again, and how often.
 fn pauses() -> impl Iterator<Item = Duration> {
@@ -31,7 +34,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
 }
 
 impl RedisGeneration {
-    /// On one connection, chunk by chunk.
+    /// On one connection, chunk by chunk, each of one shard.
     pub(super) async fn apply_in_chunks(&self, changes: &[AccountActivity]) -> Result<(), BackendError> {
         if changes.is_empty() {
             return Ok(());
@@ -40,20 +43,37 @@ impl RedisGeneration {
         let accounts: Vec<&AccountActivity> = accounts.values().map(AsRef::as_ref).collect();
         let policy = self.due_policy().await?;
         let connection = self.pool.get().await?;
-        let chunks: Vec<_> =
-            accounts.chunks(CHUNK).map(|chunk| self.apply_chunk(connection.clone(), &policy, chunk)).collect();
-        stream::iter(chunks).buffer_unordered(CHUNKS_AT_ONCE).try_collect().await
+        let chunks = self.chunks(&accounts);
+        let calls: Vec<_> =
+            chunks.iter().map(|(keys, chunk)| self.apply_chunk(connection.clone(), keys, &policy, chunk)).collect();
+        let at_once = self.shards.all().len().clamp(CHUNKS_AT_ONCE, MOST_CHUNKS_AT_ONCE);
+        stream::iter(calls).buffer_unordered(at_once).try_collect().await
+    }
+
+    /// What is said, by shard and in chunks; of the shards in turn.
+    fn chunks<'a>(&self, accounts: &[&'a AccountActivity]) -> Vec<(&Keys, Vec<Said<'a>>)> {
+        let places = self.shards.places(accounts.iter().map(|account| &account.cache_key));
+        let mut chunks = Vec::new();
+        for (keys, places) in self.shards.all().iter().zip(&places) {
+            for (turn, places) in places.chunks(CHUNK).enumerate() {
+                let said = places.iter().map(|(place, member)| Said { account: accounts[*place], member: *member });
+                chunks.push((turn, (keys, said.collect())));
+            }
+        }
+        chunks.sort_by_key(|(turn, _)| *turn);
+        chunks.into_iter().map(|(_, chunk)| chunk).collect()
     }
 
     async fn apply_chunk(
         &self,
-        mut connection: MultiplexedConnection,
+        mut connection: AnyConnection,
+        keys: &Keys,
         policy: &DuePolicy,
-        chunk: &[&AccountActivity],
+        chunk: &[Said<'_>],
     ) -> Result<(), BackendError> {
         let mut left = chunk.to_vec();
         for pause in pauses() {
-            left = self.try_chunk(&mut connection, policy, &left).await?;
+            left = self.try_chunk(&mut connection, keys, policy, &left).await?;
             if left.is_empty() {
                 return Ok(());
             }
@@ -67,18 +87,18 @@ impl RedisGeneration {
     /// Reads, merges and writes once. Gives back what others wrote between the two.
     async fn try_chunk<'a>(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut AnyConnection,
+        keys: &Keys,
         policy: &DuePolicy,
-        chunk: &[&'a AccountActivity],
-    ) -> Result<Vec<&'a AccountActivity>, BackendError> {
-        let members: Vec<[u8; MEMBER_BYTES]> = chunk.iter().map(|said| member(&said.cache_key)).collect();
-        let fields: Vec<&[u8]> = members.iter().map(|member| &member[..]).collect();
+        chunk: &[Said<'a>],
+    ) -> Result<Vec<Said<'a>>, BackendError> {
+        let fields: Vec<&[u8]> = chunk.iter().map(|said| &said.member[..]).collect();
         let records: Vec<Option<Vec<u8>>> =
-            connection.hmget(self.keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
-        let mut batch = Batch::new(&self.keys, policy);
+            connection.hmget(keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
+        let mut batch = Batch::new(keys, policy);
         let mut said_of = Vec::new();
-        for ((said, member), read) in chunk.iter().zip(members).zip(records) {
-            if let Some(write) = self.merge(said, member, read)? {
+        for (said, read) in chunk.iter().zip(records) {
+            if let Some(write) = self.merge(said, read)? {
                 batch.push(write);
                 said_of.push(*said);
             }
@@ -91,12 +111,8 @@ impl RedisGeneration {
     }
 
     /// What has to be written for `said`, if anything.
-    fn merge(
-        &self,
-        said: &AccountActivity,
-        member: [u8; MEMBER_BYTES],
-        read: Option<Vec<u8>>,
-    ) -> Result<Option<Write>, BackendError> {
+    fn merge(&self, said: &Said<'_>, read: Option<Vec<u8>>) -> Result<Option<Write>, BackendError> {
+        let Said { account: said, member } = *said;
         let before = read.as_deref().map(|read| self.decode(&member, read)).transpose()?;
         if before.as_ref().is_some_and(|before| before.cache_key != said.cache_key) {
             return Err(self.corrupt("two cache keys have one digest; the index cannot keep both"));
@@ -118,9 +134,10 @@ impl RedisGeneration {
         let Some(account) = with.or(expected) else { return Ok(true) };
         let written = |account: Option<&AccountActivity>| account.map(record::encode).unwrap_or_default();
         let policy = self.due_policy().await?;
-        let mut batch = Batch::new(&self.keys, &policy);
+        let member = member(&account.cache_key);
+        let mut batch = Batch::new(self.shards.of(&member), &policy);
         batch.push(Write {
-            member: member(&account.cache_key),
+            member,
             read: written(expected),
             record: written(with),
             before: expected.cloned(),
@@ -133,9 +150,16 @@ impl RedisGeneration {
     }
 }
 
+/// What is said of one account.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    account: &'a AccountActivity,
+    member: Member,
+}
+
 /// One account that has to be written.
 struct Write {
-    member: [u8; MEMBER_BYTES],
+    member: Member,
     /// The record as it was read; empty for none.
     read: Vec<u8>,
     /// The record to write; empty to take the account away.

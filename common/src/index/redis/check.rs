@@ -6,15 +6,19 @@ use super::keys;
 use crate::backend::{BackendError, Trouble};
 use crate::redis_pool::RedisPool;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const FIRST_GENERATION: u32 = 1;
 
-/// Refuses a server that would silently drop accounts when its memory is full. The index's keys have no TTL, so the
+/// Refuses a server, or a cluster with a node, that would silently drop accounts when its memory is full. The index's keys have no TTL, so the
 /// `volatile-*` policies leave them alone.
 pub(super) async fn refuse_eviction(pool: &RedisPool) -> Result<(), BackendError> {
-    let mut connection = pool.get().await?;
-    let info: InfoDict =
-        redis::cmd("INFO").arg("memory").query_async(&mut *connection).await.map_err(|e| pool.error(e))?;
+    let mut info = redis::cmd("INFO");
+    info.arg("memory");
+    let nodes: Vec<InfoDict> = pool.everywhere(info).await?;
+    nodes.iter().try_for_each(|node| refuse_evicting(pool, node))
+}
+
+fn refuse_evicting(pool: &RedisPool, info: &InfoDict) -> Result<(), BackendError> {
     let Some(policy) = info.get::<String>("maxmemory_policy") else {
         tracing::warn!(redis = pool.address(), "this server does not tell its maxmemory-policy; it must not evict");
         return Ok(());
@@ -28,14 +32,43 @@ pub(super) async fn refuse_eviction(pool: &RedisPool) -> Result<(), BackendError
     Err(BackendError::plain(Trouble::Refused, pool.address(), message))
 }
 
-/// The generation in use, of an index in this version's format.
-pub(super) async fn generation(pool: &RedisPool, prefix: &str) -> Result<u32, BackendError> {
+/// The most shards of an index: a query asks them all.
+pub(super) const MOST_SHARDS: u32 = 64;
+
+/// What an index says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    /// The generation in use.
+    pub(super) live: u32,
+    /// Over how many shards its accounts are spread, for its life.
+    pub(super) shards: u32,
+}
+
+/// Opens an index in this version's format; makes one with so many shards where there is none.
+pub(super) async fn open(pool: &RedisPool, prefix: &str, shards: Option<u32>) -> Result<Opened, BackendError> {
+    let refused = |message| BackendError::plain(Trouble::Refused, pool.address(), message);
+    if let Some(wanted) = shards.filter(|wanted| !(1..=MOST_SHARDS).contains(wanted)) {
+        return Err(refused(format!("an index has 1 to {MOST_SHARDS} shards, not {wanted}")));
+    }
+    let opened = opened(pool, prefix, shards.unwrap_or(1)).await?;
+    match shards {
+        Some(wanted) if wanted != opened.shards => Err(refused(format!(
+            "the index at {} has {} shards for its life, and {wanted} are asked for: leave the setting out, or set \
+             another index prefix and let the log fill it",
+            keys::meta(prefix),
+            opened.shards
+        ))),
+        _ => Ok(opened),
+    }
+}
+
+async fn opened(pool: &RedisPool, prefix: &str, shards: u32) -> Result<Opened, BackendError> {
     let script = Script::new(include_str!("open.lua"));
     let meta = keys::meta(prefix);
     let mut call = script.prepare_invoke();
-    call.key(&meta).arg(FORMAT).arg(FIRST_GENERATION);
+    call.key(&meta).arg(FORMAT).arg(FIRST_GENERATION).arg(shards);
     let mut connection = pool.get().await?;
-    let (format, generation): (Option<String>, Option<u32>) =
+    let (format, live, shards): (Option<String>, Option<u32>, Option<u32>) =
         call.invoke_async(&mut *connection).await.map_err(|e| pool.error(e))?;
     if format.as_deref() != Some(FORMAT.to_string().as_str()) {
         let format = format.unwrap_or_else(|| "unknown".to_owned());
@@ -45,8 +78,11 @@ pub(super) async fn generation(pool: &RedisPool, prefix: &str) -> Result<u32, Ba
         );
         return Err(BackendError::plain(Trouble::Refused, pool.address(), message));
     }
-    generation.ok_or_else(|| {
-        let message = format!("{meta} does not say which generation is in use; set another index prefix");
-        BackendError::plain(Trouble::Corrupt, pool.address(), message)
-    })
+    match (live, shards) {
+        (Some(live), Some(shards @ 1..=MOST_SHARDS)) => Ok(Opened { live, shards }),
+        _ => {
+            let message = format!("{meta} does not say what it is an index of; set another index prefix");
+            Err(BackendError::plain(Trouble::Corrupt, pool.address(), message))
+        }
+    }
 }

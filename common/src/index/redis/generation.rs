@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use redis::AsyncCommands as _;
 
 use super::Scripts;
-use super::keys::{ClaimKeys, Keys, count_field, last_message_field, member, time_field};
+use super::keys::{Keys, count_field, last_message_field, member, time_field};
 use super::policies::DuePolicies;
+use super::shards::{Member, Shards};
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
 use crate::index::{
     AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, DuePolicy, IndexUpkeep, ListError, ListRequest,
     Page, ScanCursor, ScanPage, paging, record,
 };
-use crate::redis_pool::RedisPool;
+use crate::redis_pool::{AnyConnection, RedisPool};
 
 /// How many records one command reads.
 const READ_AT_ONCE: usize = 1_000;
@@ -24,8 +26,7 @@ const READ_AT_ONCE: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct RedisGeneration {
     pub(super) pool: RedisPool,
-    pub(super) keys: Keys,
-    pub(super) claim_keys: ClaimKeys,
+    pub(super) shards: Shards,
     pub(super) scripts: Arc<Scripts>,
     pub(super) policies: DuePolicies,
     pub(super) number: u32,
@@ -55,9 +56,41 @@ impl RedisGeneration {
         Ok(account)
     }
 
+    /// The accounts of one shard that are there, with their places in `cache_keys`.
+    async fn read(
+        &self,
+        mut connection: AnyConnection,
+        keys: &Keys,
+        cache_keys: &[CacheKey],
+        places: Vec<(usize, Member)>,
+    ) -> Result<Vec<(usize, AccountActivity)>, BackendError> {
+        let mut accounts = Vec::with_capacity(places.len());
+        for places in places.chunks(READ_AT_ONCE) {
+            let fields: Vec<&[u8]> = places.iter().map(|(_, member)| &member[..]).collect();
+            let records: Vec<Option<Vec<u8>>> =
+                connection.hmget(keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
+            for ((place, member), record) in places.iter().zip(records) {
+                if let Some(record) = record {
+                    accounts.push((*place, self.decode_of(&cache_keys[*place], member, &record)?));
+                }
+            }
+        }
+        Ok(accounts)
+    }
+
+    fn odd_cursor(&self) -> BackendError {
+        BackendError::plain(Trouble::Refused, self.pool.address(), "no scan of this index gave out that cursor")
+    }
+
     pub(super) fn corrupt(&self, message: &str) -> BackendError {
         BackendError::plain(Trouble::Corrupt, self.pool.address(), message)
     }
+}
+
+/// The shard, and the cursor in it.
+fn scan_place(cursor: &ScanCursor) -> Option<(usize, &str)> {
+    let (shard, from) = cursor.0.split_once(':')?;
+    Some((shard.parse().ok()?, from))
 }
 
 #[async_trait]
@@ -70,7 +103,7 @@ impl ActivityStore for RedisGeneration {
         let member = member(cache_key);
         let mut connection = self.pool.get().await?;
         let record: Option<Vec<u8>> =
-            connection.hget(self.keys.accounts(), &member[..]).await.map_err(|e| self.pool.error(e))?;
+            connection.hget(self.shards.of(&member).accounts(), &member[..]).await.map_err(|e| self.pool.error(e))?;
         record.map(|record| self.decode_of(cache_key, &member, &record)).transpose()
     }
 
@@ -80,11 +113,14 @@ impl ActivityStore for RedisGeneration {
 
     async fn counts(&self, tenant: Option<&TenantId>) -> Result<Counts, BackendError> {
         let fields = AccountState::ALL.map(|state| count_field(state, tenant));
-        let mut connection = self.pool.get().await?;
-        let numbers: Vec<Option<i64>> =
-            connection.hmget(self.keys.counts(), &fields).await.map_err(|e| self.pool.error(e))?;
+        let connection = self.pool.get().await?;
+        let shards = self.shards.all().iter().map(|keys| {
+            let (mut connection, fields) = (connection.clone(), &fields);
+            async move { connection.hmget(keys.counts(), fields).await.map_err(|e| self.pool.error(e)) }
+        });
+        let numbers: Vec<Vec<Option<i64>>> = try_join_all(shards).await?;
         let mut counts = Counts::default();
-        for (state, number) in AccountState::ALL.into_iter().zip(numbers) {
+        for (state, number) in numbers.iter().flat_map(|numbers| AccountState::ALL.into_iter().zip(numbers)) {
             let number = u64::try_from(number.unwrap_or_default());
             counts.add(state, number.map_err(|_| self.corrupt("a count is below zero; rebuild the index"))?);
         }
@@ -95,7 +131,7 @@ impl ActivityStore for RedisGeneration {
         let fields = [partition.to_string(), time_field(partition), last_message_field(partition)];
         let mut connection = self.pool.get().await?;
         let (offset, micros, digest): (Option<u64>, Option<i64>, Option<String>) =
-            connection.hmget(self.keys.checkpoints(), &fields).await.map_err(|e| self.pool.error(e))?;
+            connection.hmget(self.shards.first().checkpoints(), &fields).await.map_err(|e| self.pool.error(e))?;
         let newest_event = micros.and_then(|micros| Timestamp::from_microsecond(micros).ok());
         let last_message = digest.and_then(|digest| digest.parse().ok());
         Ok(offset.map(|next_offset| Checkpoint { next_offset, newest_event, last_message }))
@@ -106,7 +142,7 @@ impl ActivityStore for RedisGeneration {
         let digest = checkpoint.last_message.map(String::from).unwrap_or_default();
         let mut connection = self.pool.get().await?;
         let mut call = self.scripts.checkpoint.prepare_invoke();
-        call.key(self.keys.checkpoints()).key(self.keys.dropped());
+        call.key(self.shards.first().checkpoints()).key(self.shards.first().dropped());
         call.arg(partition).arg(checkpoint.next_offset).arg(time_field(partition)).arg(micros);
         call.arg(last_message_field(partition)).arg(digest);
         call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))
@@ -115,32 +151,35 @@ impl ActivityStore for RedisGeneration {
 
 #[async_trait]
 impl IndexUpkeep for RedisGeneration {
+    /// Shard by shard.
     async fn scan(&self, after: Option<&ScanCursor>, count: usize) -> Result<ScanPage, BackendError> {
-        let from = after.map_or("0", |after| after.0.as_str());
+        let (shard, from) = after.map_or(Some((0, "0")), scan_place).ok_or_else(|| self.odd_cursor())?;
+        let keys = self.shards.all().get(shard).ok_or_else(|| self.odd_cursor())?;
         let mut connection = self.pool.get().await?;
         let (next, entries): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
-            .arg(self.keys.accounts())
+            .arg(keys.accounts())
             .arg(from)
             .arg("COUNT")
             .arg(count.max(1))
             .query_async(&mut *connection)
             .await
             .map_err(|e| self.pool.error(e))?;
-        let accounts = entries.iter().map(|(member, record)| self.decode(member, record));
-        Ok(ScanPage { accounts: accounts.collect::<Result<_, _>>()?, next: (next != "0").then_some(ScanCursor(next)) })
+        let accounts = entries.iter().map(|(member, record)| self.decode(member, record)).collect::<Result<_, _>>()?;
+        let next = match next.as_str() {
+            "0" if shard + 1 == self.shards.all().len() => None,
+            "0" => Some(ScanCursor(format!("{}:0", shard + 1))),
+            next => Some(ScanCursor(format!("{shard}:{next}"))),
+        };
+        Ok(ScanPage { accounts, next })
     }
 
     async fn get_many(&self, cache_keys: &[CacheKey]) -> Result<Vec<Option<AccountActivity>>, BackendError> {
-        let mut accounts = Vec::with_capacity(cache_keys.len());
-        let mut connection = self.pool.get().await?;
-        for keys in cache_keys.chunks(READ_AT_ONCE) {
-            let members: Vec<_> = keys.iter().map(member).collect();
-            let fields: Vec<&[u8]> = members.iter().map(|member| &member[..]).collect();
-            let records: Vec<Option<Vec<u8>>> =
-                connection.hmget(self.keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
-            for ((key, member), record) in keys.iter().zip(&members).zip(records) {
-                accounts.push(record.map(|record| self.decode_of(key, member, &record)).transpose()?);
-            }
+        let connection = self.pool.get().await?;
+        let shards = self.shards.all().iter().zip(self.shards.places(cache_keys.iter()));
+        let reads = shards.map(|(keys, places)| self.read(connection.clone(), keys, cache_keys, places));
+        let mut accounts = vec![None; cache_keys.len()];
+        for (place, account) in try_join_all(reads).await?.into_iter().flatten() {
+            accounts[place] = Some(account);
         }
         Ok(accounts)
     }
@@ -156,6 +195,6 @@ impl IndexUpkeep for RedisGeneration {
     async fn forget_checkpoint(&self, partition: u32) -> Result<(), BackendError> {
         let fields = [partition.to_string(), time_field(partition), last_message_field(partition)];
         let mut connection = self.pool.get().await?;
-        connection.hdel(self.keys.checkpoints(), &fields).await.map_err(|e| self.pool.error(e))
+        connection.hdel(self.shards.first().checkpoints(), &fields).await.map_err(|e| self.pool.error(e))
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use redis::AsyncCommands as _;
 
-use super::keys::{self, ClaimKeys, Keys};
+use super::keys::{self, Keys};
 use super::policies::DuePolicies;
+use super::shards::Shards;
 use super::{RedisGeneration, Scripts, check};
 use crate::backend::{BackendError, Trouble};
 use crate::index::live::Generational;
@@ -20,14 +21,15 @@ const STEP: usize = 1_000;
 pub struct RedisGenerations {
     pool: RedisPool,
     prefix: Arc<str>,
+    shards: u32,
     scripts: Arc<Scripts>,
     policies: DuePolicies,
 }
 
 impl RedisGenerations {
-    pub(super) fn new(pool: RedisPool, prefix: &str, scripts: Scripts) -> Self {
+    pub(super) fn new(pool: RedisPool, prefix: &str, shards: u32, scripts: Scripts) -> Self {
         let policies = DuePolicies::new(pool.clone(), prefix);
-        Self { pool, prefix: prefix.into(), scripts: Arc::new(scripts), policies }
+        Self { pool, prefix: prefix.into(), shards, scripts: Arc::new(scripts), policies }
     }
 
     /// The generations, and the text they are kept as, which may not be there yet.
@@ -37,8 +39,7 @@ impl RedisGenerations {
         let (text, live): (Option<String>, Option<u32>) =
             connection.hmget(keys::meta(&self.prefix), &fields).await.map_err(|e| self.pool.error(e))?;
         let Some(live) = live else {
-            let live = check::generation(&self.pool, &self.prefix).await?;
-            return Ok((Generations::only(live), String::new()));
+            return Ok((Generations::only(self.begin_again().await?), String::new()));
         };
         let Some(text) = text else { return Ok((Generations::only(live), String::new())) };
         let unreadable = "the generations of the index cannot be read";
@@ -46,17 +47,43 @@ impl RedisGenerations {
             .map_err(|e| BackendError::new(Trouble::Corrupt, self.pool.address(), unreadable, e))?;
         Ok((generations, text))
     }
+
+    /// Redis has lost everything: the log fills an empty index again.
+    async fn begin_again(&self) -> Result<u32, BackendError> {
+        Ok(check::open(&self.pool, &self.prefix, Some(self.shards)).await?.live)
+    }
+
+    fn shards(&self, number: u32) -> Shards {
+        Shards::new(&self.prefix, number, self.shards)
+    }
+
+    /// Deletes what a shard holds but for the mark that says so.
+    async fn delete_shard(&self, keys: &Keys) -> Result<(), BackendError> {
+        let mut connection = self.pool.get().await?;
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(STEP);
+            let (next, mut found): (String, Vec<Vec<u8>>) = self.pool.at_slot_of(keys.dropped(), scan).await?;
+            found.retain(|key| key != keys.dropped().as_bytes());
+            if !found.is_empty() {
+                let _: () = connection.unlink(&found).await.map_err(|e| self.pool.error(e))?;
+            }
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
 }
 
 impl Generational for RedisGenerations {
     type Generation = RedisGeneration;
 
     fn at(&self, number: u32) -> RedisGeneration {
-        let keys = Keys::new(&self.prefix, number, 0);
         RedisGeneration {
             pool: self.pool.clone(),
-            keys,
-            claim_keys: ClaimKeys::new(&self.prefix, 0),
+            shards: self.shards(number),
             scripts: Arc::clone(&self.scripts),
             policies: self.policies.clone(),
             number,
@@ -69,8 +96,7 @@ impl Generational for RedisGenerations {
             connection.hget(keys::meta(&self.prefix), "generation").await.map_err(|e| self.pool.error(e))?;
         match live {
             Some(live) => Ok(live),
-            // Redis has lost everything: the log fills an empty index again.
-            None => check::generation(&self.pool, &self.prefix).await,
+            None => self.begin_again().await,
         }
     }
 
@@ -95,26 +121,18 @@ impl Generational for RedisGenerations {
         self.policies.of(number, wanted).await
     }
 
-    /// First it is marked, so that nothing is written to it any more. The mark stays.
+    /// First every shard is marked, so that nothing is written to it any more. The marks stay.
     async fn delete(&self, number: u32) -> Result<(), BackendError> {
-        let keys = Keys::new(&self.prefix, number, 0);
+        let shards = self.shards(number);
         let mut connection = self.pool.get().await?;
-        let _: () = connection.set(keys.dropped(), 1).await.map_err(|e| self.pool.error(e))?;
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(keys.pattern()).arg("COUNT").arg(STEP);
-            let (next, mut found): (String, Vec<Vec<u8>>) =
-                scan.query_async(&mut *connection).await.map_err(|e| self.pool.error(e))?;
-            found.retain(|key| key != keys.dropped().as_bytes());
-            if !found.is_empty() {
-                let _: () = connection.unlink(&found).await.map_err(|e| self.pool.error(e))?;
-            }
-            if next == "0" {
-                return self.policies.forget(number).await;
-            }
-            cursor = next;
+        for keys in shards.all() {
+            let _: () = connection.set(keys.dropped(), 1).await.map_err(|e| self.pool.error(e))?;
         }
+        drop(connection);
+        for keys in shards.all() {
+            self.delete_shard(keys).await?;
+        }
+        self.policies.forget(number).await
     }
 
     fn address(&self) -> &str {

@@ -2,11 +2,11 @@
 //!
 //! | key | type | fields, or members and scores |
 //! |---|---|---|
-//! | `{prefix}meta` | hash | `format`, `generation` (the live one), `generations` (JSON of [`crate::index::Generations`], once there was another), `due:1` (JSON of the [`crate::index::DuePolicy`] of generation 1), `created_at` (Unix seconds) |
+//! | `{prefix}meta` | hash | `format`, `generation` (the live one), `generations` (JSON of [`crate::index::Generations`], once there was another), `due:1` (JSON of the [`crate::index::DuePolicy`] of generation 1), `shards` (their number), `created_at` (Unix seconds) |
 //! | `{prefix}{s0}:g1:accounts` | hash | member → record |
 //! | `{prefix}{s0}:g1:active` | sorted set | members of all listed accounts, by last activity |
 //! | `{prefix}{s0}:g1:tenant:`tenant id | sorted set | those of one tenant |
-//! | `{prefix}{s0}:g1:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256 |
+//! | `{prefix}{s0}:g1:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256, modulo 65,536 / shards |
 //! | `{prefix}{s0}:g1:due:`tenant id | sorted set | members of the tenant's accounts that will be due, by when; of no known tenant under an empty id |
 //! | `{prefix}{s0}:g1:due` | sorted set | the tenants that have such accounts, by when the first is due |
 //! | `{prefix}{s0}:g1:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
@@ -34,8 +34,10 @@
 //! is not due when it is met is put where it belongs. The tenants' scores follow the first of their list.
 //! All times of claims are microseconds since the Unix epoch.
 //!
-//! No key has a TTL but the rates and the two of the leases, which are of no generation, like all that is of claims. `{s0}` is shard 0, and a hash tag: all that one
-//! script touches is in one slot, also what is of the shard and of no generation. `g1` is generation 1.
+//! No key has a TTL but the rates and the two of the leases, which are of no generation, like all that is of claims.
+//! `{s0}` is shard 0, and a hash tag: all that one
+//! script touches is in one slot, also what is of the shard and of no generation. An account is in the shard that the first
+//! 4 bytes of its member, as a number modulo the number of shards, say; the checkpoints are in shard 0. `g1` is generation 1.
 //! The prefix is the setting's, so only the inner braces are in the key.
 
 use sha2::{Digest, Sha256};
@@ -43,6 +45,9 @@ use sha2::{Digest, Sha256};
 use crate::account::{CacheKey, TenantId};
 use crate::index::AccountState;
 use crate::index::entry::IndexEntry;
+
+/// How many lists of usernames a generation has, in all shards together.
+const USER_LISTS: u32 = 65_536;
 
 /// 112 bits: with the string header of Redis just the allocator's class of 16 bytes.
 pub(super) const MEMBER_BYTES: usize = 14;
@@ -90,7 +95,7 @@ pub(super) struct ClaimKeys {
 }
 
 impl ClaimKeys {
-    pub(super) fn new(prefix: &str, shard: u32) -> Self {
+    fn new(prefix: &str, shard: u32) -> Self {
         let key = |name: &str| format!("{prefix}{{s{shard}}}:claims:{name}");
         Self {
             holds: key("holds"),
@@ -106,6 +111,12 @@ impl ClaimKeys {
     }
 }
 
+/// The shard that keeps what `member` stands for.
+pub(super) fn shard_of(member: &[u8; MEMBER_BYTES], shards: usize) -> usize {
+    let [a, b, c, d, ..] = *member;
+    u32::from_be_bytes([a, b, c, d]) as usize % shards.max(1)
+}
+
 /// The keys of one shard of one generation.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -116,10 +127,13 @@ pub(super) struct Keys {
     dropped: String,
     due_tenants: String,
     generation: String,
+    user_lists: u32,
+    claims: ClaimKeys,
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str, generation: u32, shard: u32) -> Self {
+    /// Those of shard number `shard` of `shards`.
+    pub(super) fn new(prefix: &str, generation: u32, shard: u32, shards: u32) -> Self {
         let generation = format!("{prefix}{{s{shard}}}:g{generation}");
         Self {
             accounts: format!("{generation}:accounts"),
@@ -129,7 +143,14 @@ impl Keys {
             dropped: format!("{generation}:dropped"),
             due_tenants: format!("{generation}:due"),
             generation,
+            user_lists: (USER_LISTS / shards.max(1)).max(1),
+            claims: ClaimKeys::new(prefix, shard),
         }
+    }
+
+    /// Those of the shard's claims.
+    pub(super) fn claims(&self) -> &ClaimKeys {
+        &self.claims
     }
 
     pub(super) fn accounts(&self) -> &str {
@@ -172,11 +193,11 @@ impl Keys {
         format!("{}:tenant:{tenant}", self.generation)
     }
 
-    /// `username` is lower-cased. With 65,536 lists each stays small enough, up to some million accounts, to be packed
-    /// by Redis; a list of its own for each username would cost three times as much.
+    /// `username` is lower-cased. The shards have 65,536 such lists together, so that each stays small enough, up to some
+    /// million accounts, to be packed by Redis; a list of its own for each username would cost three times as much.
     pub(super) fn user(&self, username: &str) -> String {
-        let [high, low] = first_bytes(username);
-        format!("{}:user:{high:02x}{low:02x}", self.generation)
+        let list = u32::from(u16::from_be_bytes(first_bytes(username))) % self.user_lists;
+        format!("{}:user:{list:04x}", self.generation)
     }
 
     /// The list of a tenant's accounts by when they are due.
@@ -226,13 +247,33 @@ mod tests {
 
     #[test]
     fn all_keys_of_a_shard_share_its_hash_tag_whatever_the_tenant_is_called() {
-        let keys = Keys::new("activity:", 1, 0);
+        let keys = Keys::new("activity:", 1, 0, 1);
         assert_eq!(keys.accounts(), "activity:{s0}:g1:accounts");
         assert_eq!(keys.tenant(&TenantId::new("a{b}c").unwrap()), "activity:{s0}:g1:tenant:a{b}c");
         // printf alice@contoso.com | sha256sum
         assert_eq!(keys.user("alice@contoso.com"), "activity:{s0}:g1:user:7c33");
         assert_eq!(meta("activity:"), "activity:meta");
-        assert_eq!(Keys::new("a*[b]:", 1, 0).pattern(), r"a\*\[b\]:{s0}:g1:*");
+        assert_eq!(Keys::new("a*[b]:", 1, 0, 1).pattern(), r"a\*\[b\]:{s0}:g1:*");
+    }
+
+    #[test]
+    fn the_accounts_are_spread_evenly_over_the_shards() {
+        for shards in [1, 3, 16] {
+            let mut accounts = vec![0_usize; shards];
+            for n in 0..16_000 {
+                accounts[shard_of(&member(&CacheKey::new(format!("key {n}")).unwrap()), shards)] += 1;
+            }
+            let fair = 16_000 / shards;
+            assert!(accounts.iter().all(|count| count.abs_diff(fair) <= fair / 5), "{accounts:?}");
+        }
+    }
+
+    #[test]
+    fn more_shards_do_not_mean_more_lists_of_usernames() {
+        let keys = Keys::new("activity:", 1, 3, 16);
+        let lists: std::collections::HashSet<String> = (0..50_000).map(|n| keys.user(&format!("user {n}"))).collect();
+        assert_eq!(lists.len(), 65_536 / 16);
+        assert!(lists.contains("activity:{s3}:g1:user:0fff"), "numbered from 0");
     }
 
     #[test]

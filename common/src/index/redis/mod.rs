@@ -3,6 +3,9 @@
 //! Nothing is merged on the server. A batch is read, merged here, and written by one script per 500 accounts that
 //! writes an account only if it is still as it was read; what changed meanwhile is read and merged again. So the
 //! record, the lists and the counts of an account change in one step, and what changes nothing is not written.
+//!
+//! The accounts are spread over *shards* by the digest of their cache key. A shard has all structures for its accounts,
+//! and what is asked of all is put together here; so every script touches one shard, which is one slot of a cluster.
 
 mod apply;
 mod check;
@@ -13,6 +16,7 @@ mod keys;
 mod leases;
 mod list;
 mod policies;
+mod shards;
 
 use redis::Script;
 
@@ -43,12 +47,21 @@ impl RedisIndex {
     /// [`BackendError`]: Redis does not answer, or is set to evict keys without a TTL; a version with another format
     /// made the index; the prefix has braces, which would make a hash tag of its own.
     pub async fn open(pool: RedisPool, prefix: &str) -> Result<Self, BackendError> {
+        Self::open_sharded(pool, prefix, None).await
+    }
+
+    /// Like [`open`](Self::open), over so many shards, 1 to 64. What is said when an index is made holds for its life;
+    /// with `None` it is made with one.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open); and the index has another number of shards.
+    pub async fn open_sharded(pool: RedisPool, prefix: &str, shards: Option<u32>) -> Result<Self, BackendError> {
         if prefix.contains(['{', '}']) {
             let message = "the prefix of the index must not have braces";
             return Err(BackendError::plain(Trouble::Refused, pool.address(), message));
         }
         check::refuse_eviction(&pool).await?;
-        let live = check::generation(&pool, prefix).await?;
+        let opened = check::open(&pool, prefix, shards).await?;
         let scripts = Scripts {
             apply: Script::new(include_str!("apply.lua")),
             page: Script::new(include_str!("page.lua")),
@@ -56,6 +69,6 @@ impl RedisIndex {
             change: Script::new(include_str!("change.lua")),
             claims: ClaimScripts::new(),
         };
-        Ok(Self::new(RedisGenerations::new(pool, prefix, scripts), live))
+        Ok(Self::new(RedisGenerations::new(pool, prefix, opened.shards, scripts), opened.live))
     }
 }

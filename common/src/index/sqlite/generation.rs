@@ -10,7 +10,7 @@ use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
 use crate::event::to_microseconds;
 use crate::index::entry::{self, IndexEntry};
-use crate::index::paging::{self, Examine};
+use crate::index::paging::{self, Examine, Examined};
 use crate::index::{
     AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, Cursor, DuePolicy, IndexUpkeep, InvalidCursor,
     ListError, ListRequest, Order, Page, Query, ScanCursor, ScanPage, record,
@@ -366,7 +366,7 @@ impl Examine for SqliteGeneration {
         request: &ListRequest,
         after: Option<&Cursor>,
         count: usize,
-    ) -> Result<Vec<(Cursor, AccountActivity)>, ListError> {
+    ) -> Result<Examined, ListError> {
         let mut query = range(self.generation, request, after)?;
         query.push(" LIMIT ").push_bind(i64::try_from(count).unwrap_or(i64::MAX));
         let rows = query.build_query_as::<(i64, Vec<u8>)>().fetch_all(self.database.readers()).await;
@@ -376,7 +376,9 @@ impl Examine for SqliteGeneration {
             let member = account.cache_key.as_str().as_bytes().to_vec();
             Ok((Cursor { micros, member }, account))
         });
-        places.collect()
+        let rows = places.collect::<Result<Vec<_>, ListError>>()?;
+        let is_last = rows.len() < count;
+        Ok(Examined { rows, is_last })
     }
 }
 

@@ -8,6 +8,16 @@ use crate::redis_pool::RedisPool;
 /// The first version with `XAUTOCLAIM` and `XTRIM MINID`.
 const OLDEST_VERSION: (u32, u32) = (6, 2);
 
+/// A blob and the outbox would be in different slots of a cluster, which no script can write in one step.
+pub(super) fn refuse_cluster(pool: &RedisPool) -> Result<(), BackendError> {
+    if !pool.is_cluster() {
+        return Ok(());
+    }
+    let message = "the token cache needs one Redis server, since a blob and its event are written in one step, and a \
+                   cluster keeps them in different slots; use redis:// or rediss:// for it";
+    Err(BackendError::plain(Trouble::Refused, pool.address(), message))
+}
+
 /// Asks the server once, at the start, so that a wrong one is noticed before events are lost in it.
 pub(super) async fn refuse_unfit_server(pool: &RedisPool) -> Result<(), BackendError> {
     let mut connection = pool.get().await?;

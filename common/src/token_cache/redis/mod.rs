@@ -35,7 +35,6 @@ mod script;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use deadpool_redis::Connection;
 use redis::{FromRedisValue, RedisError};
 
 use self::blobs::BlobScripts;
@@ -44,7 +43,7 @@ use self::keys::Keys;
 use self::outbox::OutboxScripts;
 use self::script::Script;
 use crate::backend::{BackendError, Trouble};
-use crate::redis_pool::RedisPool;
+use crate::redis_pool::{RedisConnection, RedisPool};
 
 pub use self::layout::{Layout, UnknownLayout};
 
@@ -91,8 +90,9 @@ impl RedisTokenCache {
     /// Checks that the server may keep an outbox, and makes its consumer group where there is none.
     ///
     /// # Errors
-    /// [`BackendError`]: Redis does not answer, is too old, or may evict keys that have no TTL.
+    /// [`BackendError`]: Redis does not answer, is too old, may evict keys that have no TTL, or is a cluster.
     pub async fn open(pool: RedisPool, options: RedisTokenCacheOptions) -> Result<Self, BackendError> {
+        check::refuse_cluster(&pool)?;
         check::refuse_unfit_server(&pool).await?;
         let shared = Shared {
             keys: Keys::new(&options),
@@ -110,7 +110,7 @@ impl RedisTokenCache {
         Ok(cache)
     }
 
-    async fn connection(&self) -> Result<Connection, BackendError> {
+    async fn connection(&self) -> Result<RedisConnection, BackendError> {
         self.shared.pool.get().await
     }
 

@@ -3,6 +3,7 @@
 mod claims;
 mod leases;
 mod redis;
+mod redis_cluster;
 mod sqlite;
 
 use common::event::ActivityEvent;

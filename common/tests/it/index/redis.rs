@@ -25,9 +25,14 @@ async fn open(url: &str, prefix: &str) -> Result<RedisIndex, BackendError> {
     open_with(url, &TlsFiles::default(), prefix).await
 }
 
-async fn fresh() -> TestIndex {
+async fn open_sharded(url: &str, prefix: &str, shards: u32) -> Result<RedisIndex, BackendError> {
+    RedisIndex::open_sharded(RedisPool::new(&url.parse().unwrap(), &TlsFiles::default(), 4)?, prefix, Some(shards))
+        .await
+}
+
+async fn fresh(shards: u32) -> TestIndex {
     let prefix = KeyPrefix::fresh().await;
-    let store = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
+    let store = open_sharded(prefix.redis_url(), prefix.as_str(), shards).await.unwrap();
     let other = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
     TestIndex {
         store: Arc::new(store.clone()),
@@ -39,7 +44,38 @@ async fn fresh() -> TestIndex {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_redis_index_conforms() {
-    run_all(fresh).await;
+    run_all(|| fresh(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_redis_index_conforms_in_several_shards() {
+    run_all(|| fresh(5)).await;
+}
+
+#[tokio::test]
+async fn the_number_of_shards_is_said_once() {
+    let prefix = KeyPrefix::fresh().await;
+    let open = async |shards| open_sharded(prefix.redis_url(), prefix.as_str(), shards).await;
+    open(3).await.unwrap();
+    let error = open(4).await.unwrap_err();
+    assert_eq!(error.trouble, Trouble::Refused);
+    assert!(
+        error.to_string().contains("has 3 shards for its life, and 4 are asked for: leave the setting out"),
+        "{error}"
+    );
+    for out_of_bounds in [0, 65] {
+        assert_eq!(open(out_of_bounds).await.unwrap_err().trouble, Trouble::Refused);
+    }
+    let store = self::open(prefix.redis_url(), prefix.as_str()).await.unwrap();
+    let events = some_events();
+    store.apply(&changes(&events)).await.unwrap();
+    assert_is_fold_of(&open(3).await.unwrap(), &events).await;
+    let mut raw = raw(&prefix).await;
+    for shard in 0..3 {
+        let accounts = format!("{prefix}{{s{shard}}}:g1:accounts");
+        let kept: usize = redis::cmd("HLEN").arg(&accounts).query_async(&mut raw).await.unwrap();
+        assert!(kept > 0, "{accounts}");
+    }
 }
 
 #[tokio::test]
@@ -66,7 +102,7 @@ async fn an_index_of_another_format_or_kind_is_refused() {
     redis::cmd("HSET").arg(&meta).arg(&["format", "9", "generation", "1"]).exec_async(&mut raw).await.unwrap();
     let error = open(prefix.redis_url(), prefix.as_str()).await.unwrap_err();
     assert_eq!(error.trouble, Trouble::Refused);
-    assert!(error.to_string().contains("has format 9 and this version reads format 2"), "{error}");
+    assert!(error.to_string().contains("has format 9 and this version reads format 3"), "{error}");
 
     redis::cmd("SET").arg(&meta).arg("something else").exec_async(&mut raw).await.unwrap();
     let error = open(prefix.redis_url(), prefix.as_str()).await.unwrap_err();

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use redis::ScriptInvocation;
 
-use super::super::RedisGeneration;
 use super::super::keys::member;
+use super::ClaimShard;
 use crate::account::{ClientId, TenantId};
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
@@ -43,7 +43,7 @@ struct Candidate {
     record: Option<Vec<u8>>,
 }
 
-impl RedisGeneration {
+impl ClaimShard<'_> {
     pub(super) async fn claim_in_rounds(&self, request: &ClaimRequest) -> Result<Vec<Claim>, BackendError> {
         let policy = self.due_policy().await?;
         let mut claims = Vec::new();
@@ -123,13 +123,20 @@ impl RedisGeneration {
         Ok((self.time(now)?, candidates))
     }
 
+    /// Each shard gives out its part of the rates.
+    fn rates(&self, request: &ClaimRequest) -> (Rate, Rate) {
+        let (of_tenant, overall) = Rate::of(&request.rates);
+        let shards = self.index.shards.all().len();
+        (of_tenant.part_of(shards), overall.part_of(shards))
+    }
+
     /// The keys and the first arguments of all scripts that claim.
     fn claim_call(&self, call: &mut ScriptInvocation<'_>, request: &ClaimRequest, limit: usize) {
-        let (keys, claims) = (&self.keys, &self.claim_keys);
+        let (keys, claims) = (self.keys, self.claim_keys);
         call.key(keys.due_tenants()).key(keys.accounts()).key(keys.dropped());
         call.key(&claims.scheduled).key(&claims.scheduled_at).key(&claims.holds).key(&claims.aside);
         call.key(&claims.paused).key(&claims.turns).key(&claims.rates).key(&claims.fence).key(&claims.swept);
-        let (of_tenant, overall) = Rate::of(&request.rates);
+        let (of_tenant, overall) = self.rates(request);
         call.arg(request.worker.as_str()).arg(limit).arg(micros(request.lease));
         call.arg(of_tenant.interval).arg(of_tenant.burst).arg(overall.interval).arg(overall.burst);
         call.arg(micros(Completion::ATTEMPTS_KEPT));
@@ -190,8 +197,8 @@ impl RedisGeneration {
         if wrong.is_empty() {
             return Ok(());
         }
-        let (of_tenant, overall) = Rate::of(&request.rates);
-        let (keys, claims) = (&self.keys, &self.claim_keys);
+        let (of_tenant, overall) = self.rates(request);
+        let (keys, claims) = (self.keys, self.claim_keys);
         let mut call = self.scripts.claims.correct.prepare_invoke();
         call.key(keys.due_tenants()).key(keys.accounts()).key(&claims.scheduled).key(&claims.scheduled_at);
         call.key(&claims.holds).key(&claims.aside).key(&claims.rates);

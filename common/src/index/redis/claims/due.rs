@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use redis::AsyncCommands as _;
 
-use super::super::RedisGeneration;
 use super::super::keys::MEMBER_BYTES;
+use super::ClaimShard;
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::due_page::{Candidate, Candidates, PlaceKind};
@@ -35,8 +35,8 @@ impl Entry {
     }
 }
 
-impl Candidates for RedisGeneration {
-    /// Costs some steps per tenant that has something due, in scripts of a bounded number of them.
+impl Candidates for ClaimShard<'_> {
+    /// Of one shard. Costs some steps per tenant that has something due, in scripts of a bounded number of them.
     async fn candidates(
         &self,
         request: &DueRequest,
@@ -58,7 +58,7 @@ impl Candidates for RedisGeneration {
     }
 }
 
-impl RedisGeneration {
+impl ClaimShard<'_> {
     /// The lists that may have something due by then.
     async fn due_lists(&self, request: &DueRequest, until: i64) -> Result<Vec<List>, BackendError> {
         let mut lists = vec![List { key: self.claim_keys.aside.clone(), kind: PlaceKind::Held }];

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use redis::{AsyncCommands as _, FromRedisValue, ScriptInvocation};
 
-use super::super::RedisGeneration;
 use super::super::keys::member;
+use super::ClaimShard;
 use super::claim::member_of;
 use crate::account::{CacheKey, TenantId};
 use crate::backend::BackendError;
@@ -20,7 +20,7 @@ pub(super) const RELEASED_AT_ONCE: usize = 1_000;
 /// What the script that gives back takes for every worker; no worker's name has a control character.
 const ANYBODY: &str = "\n";
 
-impl RedisGeneration {
+impl ClaimShard<'_> {
     pub(super) async fn claims_call<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BackendError> {
         let mut connection = self.pool.get().await?;
         call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))
@@ -69,10 +69,10 @@ impl RedisGeneration {
     }
 
     /// Says how many of them were held.
-    pub(super) async fn release_some(&self, held: &[HeldClaim]) -> Result<usize, BackendError> {
-        if held.is_empty() {
-            return Ok(0);
-        }
+    pub(super) async fn release_some<'h>(
+        &self,
+        held: impl Iterator<Item = &'h HeldClaim>,
+    ) -> Result<usize, BackendError> {
         let mut call = self.scripts.claims.release.prepare_invoke();
         self.lists_call(&mut call);
         for held in held {

@@ -4,17 +4,22 @@ mod claim;
 mod due;
 mod hold;
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use redis::Script;
 
 use super::RedisGeneration;
+use super::keys::{ClaimKeys, Keys, member};
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
+use crate::index::due_page::{Candidate, Candidates};
 use crate::index::{
-    Claim, ClaimError, ClaimRequest, Claims, Completion, DuePage, DueRequest, HeldClaim, Renewed, claiming, due_page,
+    Claim, ClaimError, ClaimRequest, Claims, Completion, Cursor, DuePage, DueRequest, HeldClaim, Renewed, claiming,
+    due_page,
 };
 
 #[derive(Debug)]
@@ -61,42 +66,91 @@ impl RedisGeneration {
     }
 }
 
+/// The claims of one shard.
+#[derive(Debug, Clone, Copy)]
+struct ClaimShard<'a> {
+    index: &'a RedisGeneration,
+    keys: &'a Keys,
+    claim_keys: &'a ClaimKeys,
+}
+
+impl Deref for ClaimShard<'_> {
+    type Target = RedisGeneration;
+
+    fn deref(&self) -> &RedisGeneration {
+        self.index
+    }
+}
+
+impl RedisGeneration {
+    fn claim_shards(&self) -> impl Iterator<Item = ClaimShard<'_>> + Clone {
+        self.shards.all().iter().map(|keys| ClaimShard { index: self, keys, claim_keys: keys.claims() })
+    }
+
+    fn claim_shard_of(&self, cache_key: &CacheKey) -> ClaimShard<'_> {
+        let keys = self.shards.of(&member(cache_key));
+        ClaimShard { index: self, keys, claim_keys: keys.claims() }
+    }
+}
+
 #[async_trait]
 impl Claims for RedisGeneration {
+    /// From any shard on, so that no shard has to wait for the others. Each is fair, and spreads its tenants evenly.
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claim>, ClaimError> {
         claiming::check(request)?;
-        Ok(self.claim_in_rounds(request).await?)
+        let shards = self.shards.all().len();
+        let mut claims = Vec::new();
+        for shard in self.claim_shards().cycle().skip(rand::random_range(0..shards)).take(shards) {
+            let rest = ClaimRequest { limit: request.limit - claims.len(), ..request.clone() };
+            match shard.claim_in_rounds(&rest).await {
+                Ok(more) => claims.extend(more),
+                // What was claimed has to reach the worker; the shard that failed is asked by the next call.
+                Err(error) if claims.is_empty() => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(%error, "a shard could not be asked for claims");
+                    break;
+                }
+            }
+            if claims.len() == request.limit {
+                break;
+            }
+        }
+        Ok(claims)
     }
 
     async fn renew(&self, held: &HeldClaim, lease: Duration) -> Result<Renewed, ClaimError> {
         claiming::check_lease(lease)?;
-        let renewed = self.renew_one(held, lease).await?;
+        let renewed = self.claim_shard_of(&held.cache_key).renew_one(held, lease).await?;
         renewed.ok_or(ClaimError::Lost { fence: held.fence })
     }
 
     async fn complete(&self, held: &HeldClaim, outcome: &Completion) -> Result<(), ClaimError> {
-        let is_held = self.complete_one(held, outcome).await?;
+        let is_held = self.claim_shard_of(&held.cache_key).complete_one(held, outcome).await?;
         if is_held { Ok(()) } else { Err(ClaimError::Lost { fence: held.fence }) }
     }
 
     async fn release(&self, held: &[HeldClaim]) -> Result<usize, BackendError> {
+        let places = self.shards.places(held.iter().map(|held| &held.cache_key));
         let mut count = 0;
-        for some in held.chunks(hold::RELEASED_AT_ONCE) {
-            count += self.release_some(some).await?;
+        for (shard, places) in self.claim_shards().zip(places) {
+            for some in places.chunks(hold::RELEASED_AT_ONCE) {
+                count += shard.release_some(some.iter().map(|(place, _)| &held[*place])).await?;
+            }
         }
         Ok(count)
     }
 
     async fn schedule(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
-        self.schedule_one(cache_key, at).await
+        self.claim_shard_of(cache_key).schedule_one(cache_key, at).await
     }
 
     async fn pause(&self, tenant: &TenantId, until: Timestamp) -> Result<(), BackendError> {
-        self.pause_tenant(tenant, until).await
+        try_join_all(self.claim_shards().map(|shard| async move { shard.pause_tenant(tenant, until).await })).await?;
+        Ok(())
     }
 
     async fn forget_hold(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
-        self.forget_one(cache_key).await
+        self.claim_shard_of(cache_key).forget_one(cache_key).await
     }
 
     async fn forget(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
@@ -105,5 +159,20 @@ impl Claims for RedisGeneration {
 
     async fn due(&self, request: &DueRequest) -> Result<DuePage, ClaimError> {
         due_page::page(self, &self.due_policy().await?, request).await
+    }
+}
+
+impl Candidates for RedisGeneration {
+    async fn candidates(
+        &self,
+        request: &DueRequest,
+        after: Option<&Cursor>,
+        count: usize,
+    ) -> Result<Vec<Candidate>, ClaimError> {
+        let shards = self.claim_shards().map(|shard| async move { shard.candidates(request, after, count).await });
+        let mut all: Vec<Candidate> = try_join_all(shards).await?.into_iter().flatten().collect();
+        all.sort_by(|one, other| (one.place.micros, &one.place.member).cmp(&(other.place.micros, &other.place.member)));
+        all.truncate(count);
+        Ok(all)
     }
 }
