@@ -26,6 +26,8 @@ pub trait Claims: Send + Sync + fmt::Debug {
     /// first, and the tenants in turn, so that none waits for another one's work.
     ///
     /// Fewer than the limit does not mean that no more are due: a call examines a bounded number of accounts.
+    /// An index in several shards keeps that order in each of them, begins with any, and spreads the rates evenly over
+    /// them, so that each may give out one claim at once.
     ///
     /// # Errors
     /// [`ClaimError`].

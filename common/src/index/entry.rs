@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::{AccountActivity, AccountState, Counts, DuePolicy};
-use crate::account::{CacheKey, TenantId};
+use crate::account::{CacheKey, ClientId, TenantId};
 use crate::event::to_microseconds;
 
 /// Where one account stands in the indexes. The difference of two entries is what a write has to do.
@@ -14,6 +14,8 @@ pub(crate) struct IndexEntry<'a> {
     pub(crate) state: AccountState,
     /// The tenant it is listed and counted under, beside the whole.
     pub(crate) tenant: Option<&'a TenantId>,
+    /// The app it is listed under.
+    pub(crate) client: Option<&'a ClientId>,
     /// Its place in the time-ordered lists, in microseconds; `None` keeps it out of every list.
     pub(crate) listed_at: Option<i64>,
     /// The lower-cased username it is listed under.
@@ -26,10 +28,12 @@ impl<'a> IndexEntry<'a> {
     /// The entry of `account` in an index with this policy.
     pub(crate) fn of(account: &'a AccountActivity, policy: &DuePolicy) -> Self {
         let listed_at = account.last_activity.filter(|_| account.is_listed()).map(|time| time.as_microsecond());
-        let username = account.details.as_ref().and_then(|details| details.value.username.as_ref());
+        let details = account.details.as_ref().map(|details| &details.value);
+        let username = details.and_then(|details| details.username.as_ref());
         Self {
             state: account.state(),
             tenant: account.tenant_id(),
+            client: details.map(|details| &details.client_id),
             listed_at,
             username: username.filter(|_| listed_at.is_some()).map(|name| name.lower_cased()),
             due_at: policy.due(account).map(|due| to_microseconds(due.at).as_microsecond()),

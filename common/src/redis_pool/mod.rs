@@ -28,8 +28,8 @@ pub struct RedisPool {
 
 #[derive(Clone)]
 enum To {
-    Server(Server),
-    Cluster(Cluster),
+    Server(Box<Server>),
+    Cluster(Box<Cluster>),
 }
 
 impl std::fmt::Debug for RedisPool {
@@ -46,8 +46,8 @@ impl RedisPool {
     pub fn new(url: &ServerUrl, tls: &TlsFiles, size: usize) -> Result<Self, BackendError> {
         let address = url.to_string();
         let to = match url.is_cluster() {
-            true => To::Cluster(Cluster::new(url, tls, &address)?),
-            false => To::Server(Server::new(url, tls, size, &address)?),
+            true => To::Cluster(Box::new(Cluster::new(url, tls, &address)?)),
+            false => To::Server(Box::new(Server::new(url, tls, size, &address)?)),
         };
         Ok(Self { address, to })
     }

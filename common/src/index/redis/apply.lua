@@ -1,6 +1,6 @@
 -- Writes accounts that are still as they were read, and moves them in the lists and counts; says which were not.
--- KEYS: accounts, counts, dropped, the tenants by when their first account is due, and the lists.
--- ARGV: n, d; the numbers in KEYS of d due lists, each with its tenant; n members; then for each account: the record
+-- KEYS: accounts, counts, dropped, the tenants by when their first account is due, layout, and the lists.
+-- ARGV: the layout's id; n, d; the numbers in KEYS of d due lists, each with its tenant; n members; then for each account: the record
 --       that was read, the new one ('' for none), how many lists it goes into, leaves, and counts it changes; the
 --       numbers in KEYS of the lists it goes into, each with its score; of those it leaves; the counts' fields, each
 --       with its change.
@@ -8,7 +8,10 @@
 if redis.call('EXISTS', KEYS[3]) == 1 then
     return redis.error_reply('DROPPED generation')
 end
-local n, first = tonumber(ARGV[1]), 2 + 2 * ARGV[2]
+if (redis.call('HGET', KEYS[5], 'id') or '') ~= ARGV[1] then
+    return redis.error_reply('LAYOUT changed')
+end
+local n, first = tonumber(ARGV[2]), 3 + 2 * ARGV[3]
 local stored = redis.call('HMGET', KEYS[1], unpack(ARGV, first + 1, first + n))
 local records, removed, added, dropped, counted, changed = {}, {}, {}, {}, {}, {}
 
@@ -59,7 +62,7 @@ end
 for list, members in pairs(dropped) do
     redis.call('ZREM', KEYS[tonumber(list)], unpack(members))
 end
-for i = 3, first, 2 do
+for i = 4, first, 2 do
     if added[ARGV[i]] or dropped[ARGV[i]] then
         local soonest = redis.call('ZRANGE', KEYS[tonumber(ARGV[i])], 0, 0, 'WITHSCORES')
         if soonest[2] then

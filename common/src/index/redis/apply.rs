@@ -9,6 +9,7 @@ use redis::{AsyncCommands as _, ScriptInvocation};
 
 use super::RedisGeneration;
 use super::keys::{Keys, count_field, member};
+use super::layout::{Layout, is_outdated};
 use super::shards::Member;
 use crate::account::TenantId;
 use crate::backend::{BackendError, Trouble};
@@ -95,19 +96,44 @@ impl RedisGeneration {
         let fields: Vec<&[u8]> = chunk.iter().map(|said| &said.member[..]).collect();
         let records: Vec<Option<Vec<u8>>> =
             connection.hmget(keys.accounts(), &fields).await.map_err(|e| self.pool.error(e))?;
-        let mut batch = Batch::new(keys, policy);
-        let mut said_of = Vec::new();
+        let (mut writes, mut said_of) = (Vec::new(), Vec::new());
         for (said, read) in chunk.iter().zip(records) {
             if let Some(write) = self.merge(said, read)? {
-                batch.push(write);
+                writes.push(write);
                 said_of.push(*said);
             }
         }
-        if said_of.is_empty() {
-            return Ok(Vec::new());
+        match self.write(connection, keys, policy, writes).await? {
+            Written::Outdated => Ok(said_of),
+            Written::But(changed) => {
+                Ok(changed.into_iter().filter_map(|place| said_of.get(place.checked_sub(1)?).copied()).collect())
+            }
         }
-        let changed: Vec<usize> = batch.call(self).invoke_async(connection).await.map_err(|e| self.pool.error(e))?;
-        Ok(changed.into_iter().filter_map(|place| said_of.get(place.checked_sub(1)?).copied()).collect())
+    }
+
+    /// One call of the script.
+    async fn write(
+        &self,
+        connection: &mut AnyConnection,
+        keys: &Keys,
+        policy: &DuePolicy,
+        writes: Vec<Write>,
+    ) -> Result<Written, BackendError> {
+        if writes.is_empty() {
+            return Ok(Written::But(Vec::new()));
+        }
+        let accounts: Vec<&AccountActivity> = writes.iter().flat_map(Write::accounts).collect();
+        let layout = self.layout_for(connection, keys, &accounts).await?;
+        let mut batch = Batch::new(keys, policy, &layout);
+        writes.into_iter().for_each(|write| batch.push(write));
+        match batch.call(self).invoke_async(connection).await {
+            Ok(changed) => Ok(Written::But(changed)),
+            Err(error) if is_outdated(&error) => {
+                self.layouts.forget(keys);
+                Ok(Written::Outdated)
+            }
+            Err(error) => Err(self.pool.error(error)),
+        }
     }
 
     /// What has to be written for `said`, if anything.
@@ -135,18 +161,26 @@ impl RedisGeneration {
         let written = |account: Option<&AccountActivity>| account.map(record::encode).unwrap_or_default();
         let policy = self.due_policy().await?;
         let member = member(&account.cache_key);
-        let mut batch = Batch::new(self.shards.of(&member), &policy);
-        batch.push(Write {
-            member,
-            read: written(expected),
-            record: written(with),
-            before: expected.cloned(),
-            after: with.cloned(),
-        });
         let mut connection = self.pool.get().await?;
-        let changed: Vec<usize> =
-            batch.call(self).invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))?;
-        Ok(changed.is_empty())
+        for pause in pauses() {
+            let write = Write {
+                member,
+                read: written(expected),
+                record: written(with),
+                before: expected.cloned(),
+                after: with.cloned(),
+            };
+            match self.write(&mut connection, self.shards.of(&member), &policy, vec![write]).await? {
+                Written::But(changed) => return Ok(changed.is_empty()),
+                Written::Outdated => tokio::time::sleep(pause).await,
+            }
+        }
+        Err(self.layout_changes())
+    }
+
+    pub(super) fn layout_changes(&self) -> BackendError {
+        let message = "the layout of the index changes again and again; try again";
+        BackendError::plain(Trouble::Unavailable, self.pool.address(), message)
     }
 }
 
@@ -155,6 +189,14 @@ impl RedisGeneration {
 struct Said<'a> {
     account: &'a AccountActivity,
     member: Member,
+}
+
+/// What became of a call.
+enum Written {
+    /// All is written but the accounts in these places, from 1, which others had written.
+    But(Vec<usize>),
+    /// Nothing: the layout has changed.
+    Outdated,
 }
 
 /// One account that has to be written.
@@ -168,10 +210,17 @@ struct Write {
     after: Option<AccountActivity>,
 }
 
+impl Write {
+    fn accounts(&self) -> impl Iterator<Item = &AccountActivity> {
+        [&self.before, &self.after].into_iter().flatten()
+    }
+}
+
 /// The arguments of one call of the script.
 struct Batch<'a> {
     keys: &'a Keys,
     policy: &'a DuePolicy,
+    layout: &'a Layout,
     lists: Lists,
     writes: Vec<(Write, Moves)>,
 }
@@ -202,8 +251,8 @@ struct Place {
 }
 
 impl Lists {
-    /// The accounts, the counts, the mark of a deleted generation and the tenants with due accounts come first.
-    const FIRST_NUMBER: usize = 5;
+    /// The accounts, the counts, the mark of a deleted generation, the tenants with due accounts and the layout come first.
+    const FIRST_NUMBER: usize = 6;
 
     fn number(&mut self, place: Place) -> usize {
         if let Some(number) = self.numbers.get(&place.list) {
@@ -218,8 +267,8 @@ impl Lists {
 }
 
 impl<'a> Batch<'a> {
-    fn new(keys: &'a Keys, policy: &'a DuePolicy) -> Self {
-        Self { keys, policy, lists: Lists::default(), writes: Vec::new() }
+    fn new(keys: &'a Keys, policy: &'a DuePolicy, layout: &'a Layout) -> Self {
+        Self { keys, policy, layout, lists: Lists::default(), writes: Vec::new() }
     }
 
     fn push(&mut self, write: Write) {
@@ -250,7 +299,7 @@ impl<'a> Batch<'a> {
     /// All lists that an account is in.
     fn places(&self, entry: &IndexEntry<'_>) -> Vec<Place> {
         let listed_at = entry.listed_at.unwrap_or_default();
-        let lists = self.keys.activity_lists(entry);
+        let lists = self.keys.activity_lists(entry, self.layout).into_iter();
         let mut places: Vec<Place> = lists.map(|list| Place { list, score: listed_at, due_of: None }).collect();
         if let Some(score) = entry.due_at {
             let tenant = entry.tenant.map_or("", TenantId::as_str);
@@ -262,8 +311,8 @@ impl<'a> Batch<'a> {
     fn call(&self, index: &'a RedisGeneration) -> ScriptInvocation<'a> {
         let mut call = index.scripts.apply.prepare_invoke();
         call.key(self.keys.accounts()).key(self.keys.counts()).key(self.keys.dropped()).key(self.keys.due_tenants());
-        call.key(&self.lists.keys);
-        call.arg(self.writes.len()).arg(self.lists.due.len());
+        call.key(self.keys.layout()).key(&self.lists.keys);
+        call.arg(&self.layout.id).arg(self.writes.len()).arg(self.lists.due.len());
         for (number, tenant) in &self.lists.due {
             call.arg(*number).arg(tenant);
         }

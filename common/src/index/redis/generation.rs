@@ -9,6 +9,7 @@ use redis::AsyncCommands as _;
 
 use super::Scripts;
 use super::keys::{Keys, count_field, last_message_field, member, time_field};
+use super::layout::Layouts;
 use super::policies::DuePolicies;
 use super::shards::{Member, Shards};
 use crate::account::{CacheKey, TenantId};
@@ -29,6 +30,7 @@ pub(crate) struct RedisGeneration {
     pub(super) shards: Shards,
     pub(super) scripts: Arc<Scripts>,
     pub(super) policies: DuePolicies,
+    pub(super) layouts: Layouts,
     pub(super) number: u32,
 }
 

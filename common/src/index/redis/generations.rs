@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::AsyncCommands as _;
 
 use super::keys::{self, Keys};
+use super::layout::Layouts;
 use super::policies::DuePolicies;
 use super::shards::Shards;
 use super::{RedisGeneration, Scripts, check};
@@ -24,12 +25,13 @@ pub struct RedisGenerations {
     shards: u32,
     scripts: Arc<Scripts>,
     policies: DuePolicies,
+    layouts: Layouts,
 }
 
 impl RedisGenerations {
     pub(super) fn new(pool: RedisPool, prefix: &str, shards: u32, scripts: Scripts) -> Self {
         let policies = DuePolicies::new(pool.clone(), prefix);
-        Self { pool, prefix: prefix.into(), shards, scripts: Arc::new(scripts), policies }
+        Self { pool, prefix: prefix.into(), shards, scripts: Arc::new(scripts), policies, layouts: Layouts::default() }
     }
 
     /// The generations, and the text they are kept as, which may not be there yet.
@@ -86,6 +88,7 @@ impl Generational for RedisGenerations {
             shards: self.shards(number),
             scripts: Arc::clone(&self.scripts),
             policies: self.policies.clone(),
+            layouts: self.layouts.clone(),
             number,
         }
     }
@@ -131,6 +134,7 @@ impl Generational for RedisGenerations {
         drop(connection);
         for keys in shards.all() {
             self.delete_shard(keys).await?;
+            self.layouts.forget(keys);
         }
         self.policies.forget(number).await
     }

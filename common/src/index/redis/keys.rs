@@ -4,11 +4,15 @@
 //! |---|---|---|
 //! | `{prefix}meta` | hash | `format`, `generation` (the live one), `generations` (JSON of [`crate::index::Generations`], once there was another), `due:1` (JSON of the [`crate::index::DuePolicy`] of generation 1), `shards` (their number), `created_at` (Unix seconds) |
 //! | `{prefix}{s0}:g1:accounts` | hash | member → record |
-//! | `{prefix}{s0}:g1:active` | sorted set | members of all listed accounts, by last activity |
-//! | `{prefix}{s0}:g1:tenant:`tenant id | sorted set | those of one tenant |
+//! | `{prefix}{s0}:g1:tenant:`tenant id | sorted set | members of the listed accounts of one tenant, by last activity |
+//! | `{prefix}{s0}:g1:active` | sorted set | those of all tenants that are not in the layout, and of no known one |
+//! | `{prefix}{s0}:g1:parked:`tenant id, `backing_off:`tenant id | sorted set | of one tenant, those in this state |
+//! | `{prefix}{s0}:g1:parked`, `backing_off` | sorted set | of all tenants that are not in the layout, those in this state |
+//! | `{prefix}{s0}:g1:client:`client id | sorted set | those of one app that is not the main one |
 //! | `{prefix}{s0}:g1:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256, modulo 65,536 / shards |
 //! | `{prefix}{s0}:g1:due:`tenant id | sorted set | members of the tenant's accounts that will be due, by when; of no known tenant under an empty id |
 //! | `{prefix}{s0}:g1:due` | sorted set | the tenants that have such accounts, by when the first is due |
+//! | `{prefix}{s0}:g1:layout` | hash | `id`; `client`: the main app; `tenant:` and a tenant id: its accounts are in no list of others |
 //! | `{prefix}{s0}:g1:counts` | hash | a state, or a state, `:` and a tenant id → the number of accounts, where it is not 0 |
 //! | `{prefix}{s0}:g1:checkpoints` | hash | partition → the next offset to read; partition and `:time` → newest event before it; partition and `:last` → digest of the message before it |
 //! | `{prefix}{s0}:g1:dropped` | string | there once the generation is deleted: nothing is written to it any more |
@@ -42,7 +46,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::account::{CacheKey, TenantId};
+use super::layout::Layout;
+use crate::account::{CacheKey, ClientId, TenantId};
 use crate::index::AccountState;
 use crate::index::entry::IndexEntry;
 
@@ -121,7 +126,7 @@ pub(super) fn shard_of(member: &[u8; MEMBER_BYTES], shards: usize) -> usize {
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     accounts: String,
-    active: String,
+    layout: String,
     counts: String,
     checkpoints: String,
     dropped: String,
@@ -137,7 +142,7 @@ impl Keys {
         let generation = format!("{prefix}{{s{shard}}}:g{generation}");
         Self {
             accounts: format!("{generation}:accounts"),
-            active: format!("{generation}:active"),
+            layout: format!("{generation}:layout"),
             counts: format!("{generation}:counts"),
             checkpoints: format!("{generation}:checkpoints"),
             dropped: format!("{generation}:dropped"),
@@ -157,8 +162,8 @@ impl Keys {
         &self.accounts
     }
 
-    pub(super) fn active(&self) -> &str {
-        &self.active
+    pub(super) fn layout(&self) -> &str {
+        &self.layout
     }
 
     pub(super) fn counts(&self) -> &str {
@@ -189,8 +194,19 @@ impl Keys {
         pattern + ":*"
     }
 
-    pub(super) fn tenant(&self, tenant: &TenantId) -> String {
-        format!("{}:tenant:{tenant}", self.generation)
+    /// Those of one tenant, by last activity.
+    pub(super) fn of_tenant(&self, which: Listed, tenant: &TenantId) -> String {
+        format!("{}:{}:{tenant}", self.generation, which.of_tenant())
+    }
+
+    /// Those of no tenant that has a list of its own alone, by last activity.
+    pub(super) fn of_others(&self, which: Listed) -> String {
+        format!("{}:{}", self.generation, which.of_others())
+    }
+
+    /// Those of an app that is not the main one, by last activity.
+    pub(super) fn client(&self, client: &ClientId) -> String {
+        format!("{}:client:{client}", self.generation)
     }
 
     /// `username` is lower-cased. The shards have 65,536 such lists together, so that each stays small enough, up to some
@@ -206,13 +222,67 @@ impl Keys {
     }
 
     /// The lists that `entry` is in by its last activity.
-    pub(super) fn activity_lists(&self, entry: &IndexEntry<'_>) -> impl Iterator<Item = String> {
-        let tenant = entry.tenant.map(|tenant| self.tenant(tenant));
+    pub(super) fn activity_lists(&self, entry: &IndexEntry<'_>, layout: &Layout) -> Vec<String> {
+        if entry.listed_at.is_none() {
+            return Vec::new();
+        }
+        let client = entry.client.filter(|client| !layout.is_main(client)).map(|client| self.client(client));
         let user = entry.username.as_ref().map(|username| self.user(username));
-        let lists = [Some(self.active.clone()), tenant, user].into_iter().flatten();
-        lists.filter(|_| entry.listed_at.is_some())
+        let mut lists: Vec<String> = client.into_iter().chain(user).collect();
+        for which in [Some(Listed::All), Listed::in_state(entry.state)].into_iter().flatten() {
+            lists.extend(entry.tenant.map(|tenant| self.of_tenant(which, tenant)));
+            if !entry.tenant.is_some_and(|tenant| layout.is_own(tenant)) {
+                lists.push(self.of_others(which));
+            }
+        }
+        lists
     }
 }
+
+/// Which accounts a list has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// All that are listed.
+    All,
+    /// Those that wait for their user.
+    Parked,
+    /// Those that back off.
+    BackingOff,
+}
+
+impl Listed {
+    /// The lists of a state; `None` where it has none, because most accounts are in it, or none that is listed.
+    pub(super) fn in_state(state: AccountState) -> Option<Self> {
+        match state {
+            AccountState::Parked => Some(Self::Parked),
+            AccountState::BackingOff => Some(Self::BackingOff),
+            AccountState::Ready | AccountState::Removed => None,
+        }
+    }
+
+    fn of_others(self) -> &'static str {
+        match self {
+            Self::All => "active",
+            Self::Parked => "parked",
+            Self::BackingOff => "backing_off",
+        }
+    }
+
+    fn of_tenant(self) -> &'static str {
+        match self {
+            Self::All => "tenant",
+            Self::Parked => "parked",
+            Self::BackingOff => "backing_off",
+        }
+    }
+}
+
+/// The field of a layout that changes with it.
+pub(super) const LAYOUT_ID: &str = "id";
+/// The field of a layout for the main app.
+pub(super) const LAYOUT_CLIENT: &str = "client";
+/// What the fields of a layout for its own tenants begin with.
+pub(super) const LAYOUT_TENANT: &str = "tenant:";
 
 /// The field of the meta hash for the policy of a generation.
 pub(super) fn due_policy_field(generation: u32) -> String {
@@ -249,7 +319,7 @@ mod tests {
     fn all_keys_of_a_shard_share_its_hash_tag_whatever_the_tenant_is_called() {
         let keys = Keys::new("activity:", 1, 0, 1);
         assert_eq!(keys.accounts(), "activity:{s0}:g1:accounts");
-        assert_eq!(keys.tenant(&TenantId::new("a{b}c").unwrap()), "activity:{s0}:g1:tenant:a{b}c");
+        assert_eq!(keys.of_tenant(Listed::All, &TenantId::new("a{b}c").unwrap()), "activity:{s0}:g1:tenant:a{b}c");
         // printf alice@contoso.com | sha256sum
         assert_eq!(keys.user("alice@contoso.com"), "activity:{s0}:g1:user:7c33");
         assert_eq!(meta("activity:"), "activity:meta");

@@ -1,14 +1,19 @@
 //! Listing: one script per part of a page gives members, scores and records as they are at one instant.
 
 use futures_util::future::try_join_all;
+use redis::ScriptInvocation;
 
-use super::keys::{Keys, MEMBER_BYTES};
+use super::keys::{Keys, Listed, MEMBER_BYTES};
+use super::layout::{Layout, is_outdated};
 use super::{RedisGeneration, shards};
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::paging::{Examine, Examined};
-use crate::index::{AccountActivity, Cursor, InvalidCursor, ListError, ListRequest, Order, Query};
+use crate::index::{AccountActivity, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Query};
 use crate::redis_pool::AnyConnection;
+
+/// How often a page may find that the layout has changed: it does with each new tenant, until there are enough.
+const MOST_LAYOUTS: usize = 20;
 
 impl Examine for RedisGeneration {
     async fn examine(
@@ -39,19 +44,85 @@ impl RedisGeneration {
         after: Option<&Cursor>,
         count: usize,
     ) -> Result<Examined, BackendError> {
+        for _ in 0..MOST_LAYOUTS {
+            let layout = self.layout(&mut connection, keys).await?;
+            let lists = self.lists_of(&mut connection, keys, &layout, request).await?;
+            let call = self.page_call(keys, &layout, &lists, request, after, count);
+            match call.invoke_async(&mut connection).await {
+                Ok((entries, records)) => return self.rows(entries, records, count),
+                Err(error) if is_outdated(&error) => self.layouts.forget(keys),
+                Err(error) => return Err(self.pool.error(error)),
+            }
+        }
+        Err(self.layout_changes())
+    }
+
+    /// The lists that have together all of what is asked for, and the fewest accounts beside it.
+    async fn lists_of(
+        &self,
+        connection: &mut AnyConnection,
+        keys: &Keys,
+        layout: &Layout,
+        request: &ListRequest,
+    ) -> Result<Vec<String>, BackendError> {
+        let Filter { tenant, client, state } = &request.filter;
+        if let Query::User(username) = &request.query {
+            return Ok(vec![keys.user(&username.lower_cased())]);
+        }
+        let which = state.and_then(Listed::in_state).unwrap_or(Listed::All);
+        let lists = match tenant {
+            Some(tenant) => vec![keys.of_tenant(which, tenant)],
+            None => {
+                let own = layout.own_tenants().map(|tenant| keys.of_tenant(which, tenant));
+                own.chain([keys.of_others(which)]).collect()
+            }
+        };
+        let Some(client) = client.as_ref().filter(|client| !layout.is_main(client)) else { return Ok(lists) };
+        let of_client = vec![keys.client(client)];
+        if which == Listed::All && tenant.is_none() {
+            return Ok(of_client);
+        }
+        let lengths = async |lists: &[String], connection: &mut AnyConnection| -> Result<u64, BackendError> {
+            let mut asked = redis::pipe();
+            for list in lists {
+                asked.zcard(list);
+            }
+            let lengths: Vec<u64> = asked.query_async(connection).await.map_err(|e| self.pool.error(e))?;
+            Ok(lengths.iter().sum())
+        };
+        let is_shorter = lengths(&of_client, connection).await? < lengths(&lists, connection).await?;
+        Ok(if is_shorter { of_client } else { lists })
+    }
+
+    fn page_call(
+        &self,
+        keys: &Keys,
+        layout: &Layout,
+        lists: &[String],
+        request: &ListRequest,
+        after: Option<&Cursor>,
+        count: usize,
+    ) -> ScriptInvocation<'_> {
         let order = match request.query.order() {
             Order::OldestFirst => "oldest",
             Order::NewestFirst => "newest",
         };
         let (lowest, highest) = scores(&request.query);
         let mut call = self.scripts.page.prepare_invoke();
-        call.key(list_of(keys, request)).key(keys.accounts());
-        call.arg(order).arg(lowest).arg(highest).arg(count);
+        call.key(keys.accounts()).key(keys.layout()).key(lists);
+        call.arg(&layout.id).arg(order).arg(lowest).arg(highest).arg(count);
         if let Some(Cursor { micros, member }) = after {
             call.arg(*micros).arg(member);
         }
-        let (entries, records): (Vec<Vec<u8>>, Vec<Option<Vec<u8>>>) =
-            call.invoke_async(&mut connection).await.map_err(|e| self.pool.error(e))?;
+        call
+    }
+
+    fn rows(
+        &self,
+        entries: Vec<Vec<u8>>,
+        records: Vec<Option<Vec<u8>>>,
+        count: usize,
+    ) -> Result<Examined, BackendError> {
         let entries = entries.chunks_exact(2).zip(records);
         let rows = entries.map(|(entry, record)| self.row(&entry[0], &entry[1], record));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
@@ -70,15 +141,6 @@ impl RedisGeneration {
         let score = std::str::from_utf8(score).ok().and_then(|score| score.parse::<f64>().ok());
         let micros = score.ok_or_else(|| self.corrupt("a score is no number; rebuild the index"))? as i64;
         Ok((Cursor { micros, member: member.to_vec() }, self.decode(member, &record)?))
-    }
-}
-
-/// The shortest list that has all of what is asked for.
-fn list_of(keys: &Keys, request: &ListRequest) -> String {
-    match (&request.query, &request.filter.tenant) {
-        (Query::User(username), _) => keys.user(&username.lower_cased()),
-        (_, Some(tenant)) => keys.tenant(tenant),
-        (_, None) => keys.active().to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@ mod claims;
 mod generation;
 mod generations;
 mod keys;
+mod layout;
 mod leases;
 mod list;
 mod policies;
@@ -35,6 +36,7 @@ pub type RedisIndex = LiveIndex<RedisGenerations>;
 struct Scripts {
     apply: Script,
     page: Script,
+    layout: Script,
     checkpoint: Script,
     change: Script,
     claims: ClaimScripts,
@@ -65,6 +67,7 @@ impl RedisIndex {
         let scripts = Scripts {
             apply: Script::new(include_str!("apply.lua")),
             page: Script::new(include_str!("page.lua")),
+            layout: Script::new(include_str!("layout.lua")),
             checkpoint: Script::new(include_str!("checkpoint.lua")),
             change: Script::new(include_str!("change.lua")),
             claims: ClaimScripts::new(),

@@ -6,19 +6,21 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, Transaction};
 
-use crate::account::{CacheKey, TenantId};
+use crate::account::{CacheKey, ClientId, TenantId};
 use crate::backend::{BackendError, Trouble};
 use crate::event::to_microseconds;
 use crate::index::entry::{self, IndexEntry};
 use crate::index::paging::{self, Examine, Examined};
 use crate::index::{
-    AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, Cursor, DuePolicy, IndexUpkeep, InvalidCursor,
-    ListError, ListRequest, Order, Page, Query, ScanCursor, ScanPage, record,
+    AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, Cursor, DuePolicy, Filter, IndexUpkeep,
+    InvalidCursor, ListError, ListRequest, Order, Page, Query, ScanCursor, ScanPage, record,
 };
 use crate::sqlite::Database;
 
 /// How many accounts are read and written by one statement.
 const CHUNK: usize = 500;
+/// Up to how many accounts of an app are rather gone through than those of a tenant.
+const RARE: i64 = 2_000;
 /// The tenant that stands for all accounts in the counts; no tenant's id is empty.
 const ALL_TENANTS: &str = "";
 
@@ -115,7 +117,7 @@ impl SqliteGeneration {
         }
         let mut query: QueryBuilder<'_, Sqlite> = QueryBuilder::new(
             "INSERT INTO activity_index_accounts
-             (generation, cache_key, record, last_activity, tenant_id, username, due_at) ",
+             (generation, cache_key, record, last_activity, tenant_id, client_id, state, username, due_at) ",
         );
         query.push_values(changed, |mut row, account| {
             let entry = IndexEntry::of(account, policy);
@@ -124,13 +126,15 @@ impl SqliteGeneration {
                 .push_bind(record::encode(account))
                 .push_bind(entry.listed_at)
                 .push_bind(entry.tenant.map(TenantId::as_str))
+                .push_bind(entry.client.map(ClientId::as_str))
+                .push_bind(entry.state.number())
                 .push_bind(entry.username)
                 .push_bind(entry.due_at);
         });
         query.push(
             " ON CONFLICT (generation, cache_key) DO UPDATE SET record = excluded.record,
-             last_activity = excluded.last_activity, tenant_id = excluded.tenant_id, username = excluded.username,
-             due_at = excluded.due_at",
+             last_activity = excluded.last_activity, tenant_id = excluded.tenant_id, client_id = excluded.client_id,
+             state = excluded.state, username = excluded.username, due_at = excluded.due_at",
         );
         query.build().execute(connection).await.map_err(|e| self.error(e))?;
         Ok(())
@@ -367,7 +371,7 @@ impl Examine for SqliteGeneration {
         after: Option<&Cursor>,
         count: usize,
     ) -> Result<Examined, ListError> {
-        let mut query = range(self.generation, request, after)?;
+        let mut query = range(self.generation, request, self.shortest(request).await?, after)?;
         query.push(" LIMIT ").push_bind(i64::try_from(count).unwrap_or(i64::MAX));
         let rows = query.build_query_as::<(i64, Vec<u8>)>().fetch_all(self.database.readers()).await;
         let rows = rows.map_err(|e| self.error(e))?;
@@ -382,15 +386,91 @@ impl Examine for SqliteGeneration {
     }
 }
 
+impl SqliteGeneration {
+    /// The index that has all of what is asked for, and few accounts beside it. SQLite, which knows no numbers, would
+    /// guess wrong.
+    async fn shortest(&self, request: &ListRequest) -> Result<ListIndex, BackendError> {
+        let Filter { tenant, client, state } = &request.filter;
+        let is_state_listed = state.is_some_and(|state| state != AccountState::Ready);
+        Ok(match (&request.query, tenant) {
+            (Query::User(_), _) => ListIndex::Username,
+            (_, Some(_)) if is_state_listed => ListIndex::TenantState,
+            (_, None) if is_state_listed => ListIndex::State,
+            (_, tenant) => match (tenant, client) {
+                (None, None) => ListIndex::Activity,
+                (None, Some(_)) => ListIndex::Client,
+                (Some(_), None) => ListIndex::Tenant,
+                (Some(_), Some(client)) if self.is_rare(client).await? => ListIndex::Client,
+                (Some(_), Some(_)) => ListIndex::Tenant,
+            },
+        })
+    }
+
+    /// Whether a page or two can examine all accounts of `client`.
+    async fn is_rare(&self, client: &ClientId) -> Result<bool, BackendError> {
+        let counted: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM activity_index_accounts INDEXED BY activity_index_by_client
+             WHERE last_activity IS NOT NULL AND generation = ? AND client_id IS NOT NULL AND client_id = ? LIMIT ?)",
+        )
+        .bind(self.generation)
+        .bind(client.as_str())
+        .bind(RARE)
+        .fetch_one(self.database.readers())
+        .await
+        .map_err(|e| self.error(e))?;
+        Ok(counted < RARE)
+    }
+}
+
+/// The indexes that lists are read off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ListIndex {
+    Activity,
+    Tenant,
+    Client,
+    State,
+    TenantState,
+    Username,
+}
+
+impl ListIndex {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Activity => "activity_index_by_activity",
+            Self::Tenant => "activity_index_by_tenant",
+            Self::Client => "activity_index_by_client",
+            Self::State => "activity_index_by_state",
+            Self::TenantState => "activity_index_by_tenant_state",
+            Self::Username => "activity_index_by_username",
+        }
+    }
+
+    /// Takes the part of the index that the request is about.
+    fn narrow<'a>(self, query: &mut QueryBuilder<'a, Sqlite>, request: &'a ListRequest) {
+        let Filter { tenant, client, state } = &request.filter;
+        if let Some(tenant) = tenant.as_ref().filter(|_| matches!(self, Self::Tenant | Self::TenantState)) {
+            query.push(" AND tenant_id = ").push_bind(tenant.as_str());
+        }
+        if let Some(client) = client.as_ref().filter(|_| self == Self::Client) {
+            query.push(" AND client_id IS NOT NULL AND client_id = ").push_bind(client.as_str());
+        }
+        if let Some(state) = state.filter(|_| matches!(self, Self::State | Self::TenantState)) {
+            query.push(" AND state <> 0 AND state = ").push_bind(state.number());
+        }
+    }
+}
+
 /// The statement for the accounts of the request's range after `after`, in order.
 fn range<'a>(
     generation: i64,
     request: &'a ListRequest,
+    index: ListIndex,
     after: Option<&'a Cursor>,
 ) -> Result<QueryBuilder<'a, Sqlite>, InvalidCursor> {
     let mut query = QueryBuilder::new("SELECT last_activity, record FROM activity_index_accounts INDEXED BY ");
-    query.push(shortest_index(request));
+    query.push(index.name());
     query.push(" WHERE last_activity IS NOT NULL AND generation = ").push_bind(generation);
+    index.narrow(&mut query, request);
     match &request.query {
         Query::ActiveSince(time) => {
             query.push(" AND last_activity >= ").push_bind(to_microseconds(*time).as_microsecond());
@@ -401,9 +481,6 @@ fn range<'a>(
         Query::User(username) => {
             query.push(" AND username IS NOT NULL AND username = ").push_bind(username.lower_cased());
         }
-    }
-    if let Some(tenant) = &request.filter.tenant {
-        query.push(" AND tenant_id = ").push_bind(tenant.as_str());
     }
     let (beyond, direction) = match request.query.order() {
         Order::NewestFirst => (" < (", "DESC"),
@@ -418,15 +495,6 @@ fn range<'a>(
     Ok(query)
 }
 
-/// The index with the fewest accounts beside those asked for; SQLite, which knows no numbers, would guess wrong.
-fn shortest_index(request: &ListRequest) -> &'static str {
-    match (&request.query, &request.filter.tenant) {
-        (Query::User(_), _) => "activity_index_by_username",
-        (_, Some(_)) => "activity_index_by_tenant",
-        (_, None) => "activity_index_by_activity",
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -434,7 +502,7 @@ mod tests {
 
     use super::*;
     use crate::account::Username;
-    use crate::index::{Filter, SqliteIndex};
+    use crate::index::SqliteIndex;
 
     #[tokio::test]
     async fn a_page_is_read_off_one_index_and_never_sorted() {
@@ -448,15 +516,31 @@ mod tests {
             Query::User(Username::new("u").unwrap()),
         ];
         let cursor = Cursor { micros: 1, member: b"k".to_vec() };
+        let client: ClientId = "c".parse().unwrap();
+        let index = SqliteGeneration { database: database.clone(), generation: 1 };
+        let mut read_off = std::collections::HashSet::new();
         for query in queries {
             for tenant in [None, TenantId::new("t").ok()] {
-                let filter = Filter { tenant, ..Filter::default() };
-                let request = ListRequest { query: query.clone(), filter, limit: 1, cursor: None };
-                let sql = range(1, &request, Some(&cursor)).unwrap().into_sql();
-                let plan: Vec<(i64, i64, i64, String)> =
-                    sqlx::query_as(&format!("EXPLAIN QUERY PLAN {sql}")).fetch_all(database.readers()).await.unwrap();
-                assert!(plan.len() == 1 && plan[0].3.contains("SEARCH"), "{request:?}: {plan:?}");
+                for client in [None, Some(client.clone())] {
+                    for state in [None, Some(AccountState::Ready), Some(AccountState::Parked)] {
+                        let filter = Filter { tenant: tenant.clone(), client: client.clone(), state };
+                        let request = ListRequest { query: query.clone(), filter, limit: 1, cursor: None };
+                        let shortest = index.shortest(&request).await.unwrap();
+                        read_off.insert(shortest.name());
+                        assert_is_read_off(&database, shortest, &request, &cursor).await;
+                    }
+                }
             }
         }
+        assert_eq!(read_off.len(), 6, "{read_off:?}");
+    }
+
+    async fn assert_is_read_off(database: &Database, index: ListIndex, request: &ListRequest, cursor: &Cursor) {
+        let sql = range(1, request, index, Some(cursor)).unwrap().into_sql();
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(&format!("EXPLAIN QUERY PLAN {sql}")).fetch_all(database.readers()).await.unwrap();
+        let is_search = plan.len() == 1 && plan[0].3.contains("SEARCH") && plan[0].3.contains(index.name());
+        // Of the index all columns up to the time are given, so that nothing beside the range is gone through.
+        assert!(is_search && plan[0].3.contains("last_activity"), "{request:?}: {plan:?}");
     }
 }

@@ -31,7 +31,7 @@ use super::live::LiveIndex;
 use crate::backend::{BackendError, Trouble};
 use crate::sqlite::Database;
 
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const META: &str = "
     CREATE TABLE IF NOT EXISTS activity_index (
@@ -40,7 +40,7 @@ const META: &str = "
         generation INTEGER NOT NULL,
         created_at TEXT NOT NULL
     );
-    INSERT OR IGNORE INTO activity_index VALUES (1, 2, 1, strftime('%Y-%m-%dT%H:%M:%fZ'));";
+    INSERT OR IGNORE INTO activity_index VALUES (1, 3, 1, strftime('%Y-%m-%dT%H:%M:%fZ'));";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS activity_index_accounts (
@@ -49,6 +49,8 @@ const TABLES: &str = "
         record BLOB NOT NULL,
         last_activity INTEGER,
         tenant_id TEXT,
+        client_id TEXT,
+        state INTEGER NOT NULL,
         username TEXT,
         due_at INTEGER,
         PRIMARY KEY (generation, cache_key)
@@ -57,6 +59,15 @@ const TABLES: &str = "
         ON activity_index_accounts (generation, last_activity, cache_key) WHERE last_activity IS NOT NULL;
     CREATE INDEX IF NOT EXISTS activity_index_by_tenant
         ON activity_index_accounts (generation, tenant_id, last_activity, cache_key) WHERE last_activity IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS activity_index_by_client
+        ON activity_index_accounts (generation, client_id, last_activity, cache_key)
+        WHERE last_activity IS NOT NULL AND client_id IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS activity_index_by_state
+        ON activity_index_accounts (generation, state, last_activity, cache_key)
+        WHERE last_activity IS NOT NULL AND state <> 0;
+    CREATE INDEX IF NOT EXISTS activity_index_by_tenant_state
+        ON activity_index_accounts (generation, tenant_id, state, last_activity, cache_key)
+        WHERE last_activity IS NOT NULL AND state <> 0;
     CREATE INDEX IF NOT EXISTS activity_index_by_username
         ON activity_index_accounts (generation, username, last_activity, cache_key)
         WHERE last_activity IS NOT NULL AND username IS NOT NULL;

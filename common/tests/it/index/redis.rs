@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::account::CacheKey;
 use common::backend::{BackendError, TlsFiles, Trouble};
-use common::index::{AccountActivity, ActivityStore, Checkpoint, ListError, RedisIndex, fold};
+use common::index::{AccountActivity, AccountState, ActivityStore, Checkpoint, ListError, RedisIndex, fold};
 use common::redis_pool::RedisPool;
 use testkit::certificates::CertificateAuthority;
 use testkit::conformance::index::{TestIndex, assert_is_fold_of, run_all};
@@ -138,7 +138,7 @@ async fn a_damaged_record_is_an_error_and_never_a_guess() {
 async fn a_list_of_another_type_leaves_no_account_half_written() {
     let prefix = KeyPrefix::fresh().await;
     let store = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
-    let active = format!("{prefix}{{s0}}:g1:active");
+    let active = format!("{prefix}{{s0}}:g1:due");
     let mut raw = raw(&prefix).await;
     redis::cmd("SET").arg(&active).arg("something else").exec_async(&mut raw).await.unwrap();
     let events = some_events();
@@ -191,16 +191,41 @@ async fn lists_hold_the_listed_accounts_and_nothing_else() {
     let listed: Vec<&AccountActivity> = fold.values().filter(|account| account.is_listed()).collect();
     let named = listed.iter().filter(|account| account.details.as_ref().is_some_and(|d| d.value.username.is_some()));
     let of_tenant = listed.iter().filter(|account| account.tenant_id().is_some());
+    let in_state = |state| listed.iter().filter(move |account| account.state() == state);
+    let main: String = redis.command(&["HGET", "activity:{s0}:g1:layout", "client"]).unwrap();
+    let of_another_app = listed
+        .iter()
+        .filter(|account| account.details.as_ref().is_some_and(|details| details.value.client_id.as_str() != main));
     let lengths = |pattern: &str| -> usize {
         let keys: Vec<String> = redis.command(&["KEYS", pattern]).unwrap();
         keys.iter().map(|key| redis.command::<usize>(&["ZCARD", key]).unwrap()).sum()
     };
     assert!(listed.len() < fold.len(), "some are removed");
-    assert_eq!(lengths("activity:{s0}:g1:active"), listed.len());
+    let of_none = listed.len() - of_tenant.clone().count();
+    assert_eq!(lengths("activity:{s0}:g1:active"), of_none, "the few tenants have lists of their own alone");
+    for (state, list) in [(AccountState::Parked, "parked"), (AccountState::BackingOff, "backing_off")] {
+        assert_eq!(lengths(&format!("activity:{{s0}}:g1:{list}*")), in_state(state).count(), "{list}");
+    }
+    assert_eq!(lengths("activity:{s0}:g1:client:*"), of_another_app.count());
     assert_eq!(lengths("activity:{s0}:g1:tenant:*"), of_tenant.count());
     assert_eq!(lengths("activity:{s0}:g1:user:*"), named.count());
     let counts: Vec<i64> = redis.command(&["HVALS", "activity:{s0}:g1:counts"]).unwrap();
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_lost_everything_is_filled_again_by_who_knew_it_before() {
+    let redis = PrivateRedis::start(RedisOptions::default()).await;
+    let store = open(&redis.url(), PREFIX).await.unwrap();
+    let other = open(&redis.url(), PREFIX).await.unwrap();
+    let events = some_events();
+    for (one, after) in [(&store, &other), (&other, &store)] {
+        redis.command::<()>(&["FLUSHALL"]).unwrap();
+        one.apply(&changes(&events[150..])).await.unwrap();
+        after.apply(&changes(&events)).await.unwrap();
+        assert_is_fold_of(one, &events).await;
+        assert_is_fold_of(after, &events).await;
+    }
 }
 
 #[tokio::test]

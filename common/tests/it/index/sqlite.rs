@@ -76,7 +76,7 @@ async fn an_index_of_another_format_is_refused() {
     run_sql(&path, "UPDATE activity_index SET format = 9").await;
     let error = open(&path).await.unwrap_err();
     assert_eq!(error.trouble, Trouble::Refused);
-    assert!(error.to_string().contains("has format 9 and this version reads format 2"), "{error}");
+    assert!(error.to_string().contains("has format 9 and this version reads format 3"), "{error}");
 }
 
 #[tokio::test]

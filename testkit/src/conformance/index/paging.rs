@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::account::CacheKey;
-use common::event::{AccountDetails, ActivityEvent};
-use common::index::{Cursor, Filter, ListError, ListRequest, Query, fold};
+use common::event::{AccountDetails, ActivityEvent, FailureReason};
+use common::index::{AccountState, Cursor, Filter, ListError, ListRequest, Query, fold};
 use jiff::Timestamp;
 
-use super::sample::{activity, at, client, details, named, removed, tenant};
+use super::sample::{activity, at, client, details, failed, named, removed, tenant};
 use super::{TestIndex, apply, check_list, list};
 
 /// Oldest and newest first; by tenant and username too; with many accounts in one microsecond.
@@ -82,6 +82,115 @@ pub async fn a_filter_that_few_pass_still_comes_to_an_end(index: &TestIndex) {
     let fold = fold(&events);
     check_list(&*index.store, &fold, &Query::ActiveSince(Timestamp::MIN), &filter, 1).await;
     check_list(&*index.store, &fold, &Query::IdleSince(Timestamp::MAX), &filter, 1000).await;
+}
+
+/// A page examines a bounded number of accounts, so it can be full only where what is rare has an index of its own.
+pub async fn rare_accounts_fill_their_pages_whatever_is_beside_them(index: &TestIndex) {
+    let of = |client_id: &str, n: i64| AccountDetails {
+        client_id: client(client_id),
+        tenant_id: Some(tenant(if n % 2 == 0 { "even" } else { "odd" })),
+        ..details()
+    };
+    // The rare ones are the oldest and the newest, so that either order has all the others before some of them.
+    let rare = |n: i64| !(15..6_015).contains(&n);
+    let subject = |n: i64| format!("k{n}");
+    let mut events: Vec<ActivityEvent> = (0..6_030).map(|n| activity(&subject(n), n, of("bulk", n))).collect();
+    apply(&*index.store, &events).await;
+    let others: Vec<ActivityEvent> = (0..6_030)
+        .filter(|n| rare(*n))
+        .flat_map(|n| {
+            let parked = failed(&format!("parked {n}"), n + 7_000, FailureReason::Revoked);
+            let backing_off = failed(&format!("backing off {n}"), n + 7_000, FailureReason::Throttled);
+            [
+                activity(&format!("rare {n}"), n, of("rare", n)),
+                activity(parked.subject.as_str(), n, of("bulk", n)),
+                activity(backing_off.subject.as_str(), n, of("bulk", n)),
+                parked,
+                backing_off,
+            ]
+        })
+        .collect();
+    apply(&*index.store, &others).await;
+    events.extend(others);
+    let fold = fold(&events);
+    let all = Filter::default();
+    for narrowed in [
+        Filter { client: Some(client("rare")), ..all.clone() },
+        Filter { state: Some(AccountState::Parked), ..all.clone() },
+        Filter { state: Some(AccountState::BackingOff), ..all.clone() },
+    ] {
+        for tenant_id in [None, Some(tenant("even"))] {
+            let filter = Filter { tenant: tenant_id, ..narrowed.clone() };
+            for query in [Query::ActiveSince(Timestamp::MIN), Query::IdleSince(Timestamp::MAX)] {
+                check_list(&*index.store, &fold, &query, &filter, 10).await;
+                let page = list(&*index.store, &query, &filter, 10, None).await;
+                assert_eq!(page.accounts.len(), 10, "{filter:?} {query:?}");
+            }
+        }
+    }
+}
+
+/// More tenants than a backend may keep apart, of very different sizes, in every order and page size.
+pub async fn accounts_of_many_tenants_are_one_list(index: &TestIndex) {
+    let of = |n: usize| AccountDetails {
+        tenant_id: match n % 3 {
+            0 => None,
+            1 => Some(tenant("large")),
+            _ => Some(tenant(&format!("small {}", n % 150))),
+        },
+        ..details()
+    };
+    let events: Vec<ActivityEvent> =
+        (0..900).map(|n| activity(&format!("k{n}"), i64::try_from(n / 5).expect("small"), of(n))).collect();
+    for (turn, chunk) in events.chunks(90).enumerate() {
+        let store = if turn % 2 == 0 { &index.store } else { &index.other };
+        apply(&**store, chunk).await;
+    }
+    let fold = fold(&events);
+    for query in [Query::ActiveSince(at(20)), Query::IdleSince(at(160))] {
+        for limit in [7, 100, 1_000] {
+            check_list(&*index.store, &fold, &query, &Filter::default(), limit).await;
+            check_list(&*index.other, &fold, &query, &Filter::default(), limit).await;
+        }
+        for name in ["large", "small 2", "small 149"] {
+            let filter = Filter { tenant: Some(tenant(name)), ..Filter::default() };
+            check_list(&*index.store, &fold, &query, &filter, 4).await;
+        }
+    }
+}
+
+/// And leaves no trace in the lists it was in.
+pub async fn an_account_that_changes_client_and_state_moves(index: &TestIndex) {
+    const KEY: &str = "mover";
+    let of = |client_id: &str, tenant_id: &str| AccountDetails {
+        client_id: client(client_id),
+        tenant_id: Some(tenant(tenant_id)),
+        ..details()
+    };
+    let steps = [
+        activity("stays", 0, of("a", "t")),
+        activity(KEY, 1, of("b", "t")),
+        failed(KEY, 2, FailureReason::Revoked),
+        activity(KEY, 3, of("a", "u")),
+        failed(KEY, 4, FailureReason::Throttled),
+        failed(KEY, 5, FailureReason::Revoked),
+        activity(KEY, 6, of("c", "t")),
+        removed(KEY, 7),
+        activity(KEY, 8, of("b", "u")),
+    ];
+    for upto in 1..=steps.len() {
+        apply(&*index.store, &steps[upto - 1..upto]).await;
+        let fold = fold(&steps[..upto]);
+        let clients = ["a", "b", "c"].map(|id| Some(client(id))).into_iter().chain([None]);
+        for client in clients {
+            for state in [None, Some(AccountState::Ready), Some(AccountState::Parked), Some(AccountState::BackingOff)] {
+                for tenant in [None, Some(tenant("t")), Some(tenant("u"))] {
+                    let filter = Filter { tenant, client: client.clone(), state };
+                    check_list(&*index.other, &fold, &Query::IdleSince(Timestamp::MAX), &filter, 5).await;
+                }
+            }
+        }
+    }
 }
 
 /// 0, and more than the largest.

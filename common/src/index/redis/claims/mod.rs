@@ -115,6 +115,9 @@ impl Claims for RedisGeneration {
                 break;
             }
         }
+        if shards > 1 {
+            claims.sort_by_key(|claim| claim.due.at);
+        }
         Ok(claims)
     }
 
@@ -154,7 +157,7 @@ impl Claims for RedisGeneration {
     }
 
     async fn forget(&self, cache_key: &CacheKey) -> Result<(), BackendError> {
-        self.forget_all_of(cache_key).await
+        self.claim_shard_of(cache_key).forget_all_of(cache_key).await
     }
 
     async fn due(&self, request: &DueRequest) -> Result<DuePage, ClaimError> {
