@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -227,6 +228,12 @@ impl IdentityProvider {
     #[must_use]
     pub fn token_requests(&self, tenant_id: &str) -> TokenRequests {
         self.provider.state().requests.get(&tenant_id.to_lowercase()).cloned().unwrap_or_default()
+    }
+
+    /// Token requests that have come and are not answered yet.
+    #[must_use]
+    pub fn token_requests_under_way(&self) -> u64 {
+        self.provider.under_way.load(Ordering::SeqCst)
     }
 
     /// The token requests of all tenants.

@@ -1,6 +1,7 @@
 //! What the provider knows and remembers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub(super) struct Provider {
     pub(super) base_url: String,
     pub(super) clock: Clock,
     pub(super) stopped: CancellationToken,
+    /// Token requests that are not answered yet.
+    pub(super) under_way: AtomicU64,
     keys: RwLock<Vec<Arc<SigningKey>>>,
     state: Mutex<State>,
 }
@@ -55,6 +58,7 @@ impl Provider {
             base_url,
             clock: Clock::default(),
             stopped: CancellationToken::new(),
+            under_way: AtomicU64::new(0),
             keys: RwLock::new(vec![key]),
             state: Mutex::new(state),
         }

@@ -1,6 +1,7 @@
 //! `POST /{tenant}/oauth2/v2.0/token`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -30,10 +31,27 @@ pub(super) async fn token(
     let subject = peek(&provider, &form);
     let tenant_id = subject.as_ref().map_or(segment.as_str(), |(_, tenant_id)| tenant_id).to_lowercase();
     let username = subject.as_ref().map(|(user, _)| user.username());
+    let _under_way = UnderWay::begin(&provider);
     let outcome = serve(&provider, &segment, &headers, &form, &tenant_id, username).await;
     let grant_type = form.get("grant_type").unwrap_or("none");
     provider.state().requests.entry(tenant_id).or_default().count(grant_type, outcome.name());
     outcome.into_response(&provider, &headers)
+}
+
+/// A request that is not answered yet; also where the client goes away.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn begin(provider: &'a Provider) -> Self {
+        provider.under_way.fetch_add(1, Ordering::SeqCst);
+        Self(&provider.under_way)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 enum Outcome {

@@ -164,10 +164,10 @@ async fn a_worker_that_slept_past_its_lease_is_refused_and_the_new_holder_s_toke
     let _alone = ONE_AT_A_TIME.lock().await;
     let (vhost, prefix) = (Vhost::fresh().await, KeyPrefix::fresh().await);
     let due = DueAccounts::of(&[1], Rotation::Lenient, on_servers(&vhost.amqp_url(), &prefix)).await;
-    due.provider.inject(FaultRule::from(Fault::Delay { millis: 1_500 }).times(1));
+    due.provider.inject(FaultRule::from(Fault::Delay { millis: 2_000 }).times(1));
     let flags = ["--concurrency", "1", "--lease", "2s", "--idp-timeout", "3s"];
     let sleeper = due.worker(&flags);
-    wait_until(Duration::from_secs(60), async || due.refreshes() == 1).await;
+    wait_until(Duration::from_secs(60), async || due.provider.token_requests_under_way() == 1).await;
     sleeper.signal(Signal::STOP);
     let other = due.worker(&flags);
     wait_until(Duration::from_secs(90), async || due.hydrated().await == 1).await;
