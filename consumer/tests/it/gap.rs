@@ -3,23 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::event::Activity;
 use common::index::Checkpoint;
 use consumer::gap::LogGap;
+use consumer::health::{Health, Metrics, Readiness};
 use consumer::projector::{ProjectorError, ProjectorSettings};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use testkit::CapturedLog;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::program::{Servers, text};
-use crate::rebuild::{differences, rebuild};
+use crate::program::text;
+use crate::rebuild::{activities, differences, rebuild};
 use crate::rig::{PATIENCE, Rig, random_events, settings};
+use crate::seed::caches;
+
+async fn with_gap() -> Rig {
+    aged(Rig::embedded(1).await).await
+}
+
+async fn with_gap_on_servers() -> Rig {
+    aged(Rig::on_servers_that_forget().await).await
+}
 
 /// A log of which the middle is gone: events of two hours ago were applied, those of an hour ago are missing, and it
 /// begins with newer ones.
-async fn with_gap() -> Rig {
-    let rig = Rig::embedded(1).await;
+async fn aged(rig: Rig) -> Rig {
     let at = |seed, hours: i64| {
         let mut events = random_events(50, 10, seed);
         let time = Timestamp::now() - SignedDuration::from_hours(hours);
@@ -33,33 +43,58 @@ async fn with_gap() -> Rig {
     rig.projected().await;
     projector.stop().await;
     rig.append_shuffled(&at(141, 1), 141).await;
-    rig.cut_log().await;
-    rig.append_shuffled(&at(142, 0), 142).await;
+    rig.age_out(&at(142, 0)).await;
     rig
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_says_how_much_is_missing_and_the_three_ways_on() {
-    let rig = with_gap().await;
+    says_what_is_missing(with_gap().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_of_a_stream_says_how_much_is_missing_and_the_three_ways_on() {
+    says_what_is_missing(with_gap_on_servers().await).await;
+}
+
+async fn says_what_is_missing(rig: Rig) {
     let projector = rig.projector(settings());
     let mut status = projector.status.clone();
     let ProjectorError::Gap(gap) = projector.ended().await.unwrap_err();
     assert_eq!((gap.asked, gap.is_cut()), (rig.checkpoint(0).await, true));
-    assert!((7_190..7_210).contains(&gap.missing().unwrap().as_secs()), "{gap:?}");
+    assert!((7_190..7_260).contains(&gap.missing().unwrap().as_secs()), "{gap:?}");
     let said = gap.to_string();
     for way in ["seconds of the log are gone", "--accept-gap", "consumer rebuild", "consumer seed"] {
         assert!(said.contains(way), "{said}");
     }
-    let status = status.wait_for(|_| true).await.unwrap().clone();
-    assert!(!status.is_ready());
-    assert_eq!(status.partitions[&0].gap.as_ref(), Some(&*gap));
+    let known = status.wait_for(|_| true).await.unwrap().clone();
+    assert!(!known.is_ready());
+    assert_eq!(known.partitions[&0].gap.as_ref(), Some(&*gap));
+    let Readiness::Not(reasons) = status.readiness().await else { panic!("nobody is ready with a gap") };
+    assert!(reasons.contains(&said), "{reasons}");
+    let metrics = metrics(&status);
+    assert!(metrics.contains("projector_ready 0\n"), "{metrics}");
+    assert!(metrics.contains("projector_gap{partition=\"0\"} 1\n"), "{metrics}");
+}
+
+fn metrics(projector: &impl Health) -> String {
+    let mut metrics = Metrics::default();
+    projector.metrics(&mut metrics);
+    metrics.into_text()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_that_is_accepted_is_passed() {
-    let rig = with_gap().await;
-    let url = rig.url();
-    let servers = Servers { log: Some(url.clone()), index: Some(url), ..Servers::default() };
+    is_accepted_and_passed(with_gap().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_of_a_stream_that_is_accepted_is_passed() {
+    is_accepted_and_passed(with_gap_on_servers().await).await;
+}
+
+async fn is_accepted_and_passed(rig: Rig) {
+    let servers = rig.servers();
     let refused = servers.run(&["project"]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("seconds of the log are gone"), "{}", text(&refused.stderr));
@@ -69,8 +104,42 @@ async fn a_gap_that_is_accepted_is_passed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn seeding_from_the_token_caches_passes_a_gap() {
+    is_seeded_and_passed(with_gap().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seeding_from_the_token_caches_passes_a_gap_of_a_stream() {
+    is_seeded_and_passed(with_gap_on_servers().await).await;
+}
+
+async fn is_seeded_and_passed(rig: Rig) {
+    let file = Rig::embedded(1).await;
+    caches(&file, &["one", "two"]).await;
+    let servers = rig.servers();
+    let output = servers.command(&["seed", "--json"]).env("TOKEN_CACHE_URL", file.url()).output().await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!((&report["seeded"], &report["gaps_accepted"]), (&json!(2), &json!([0])));
+    let projector = rig.projector(settings());
+    rig.projected().await;
+    projector.stop().await;
+    assert_eq!(differences(&rig).await, 0, "what is older than the log or seeded is no difference");
+    let account = servers.json(&["account", "show", "one.tenant", "--json"]).await;
+    assert_eq!(account["is_seeded"], json!(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_heals_a_gap() {
-    let rig = with_gap().await;
+    rebuild_heals(with_gap().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_heals_a_gap_of_a_stream() {
+    rebuild_heals(with_gap_on_servers().await).await;
+}
+
+async fn rebuild_heals(rig: Rig) {
     rebuild(&rig).await.unwrap();
     let projector = rig.projector(settings());
     rig.projected().await;
@@ -101,17 +170,53 @@ async fn a_log_that_was_made_anew_is_said_and_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_headroom_is_what_the_log_still_keeps_of_what_is_applied() {
-    let rig = with_gap().await;
+    headroom_is_told(with_gap().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_headroom_is_what_a_stream_still_keeps_of_what_is_applied() {
+    headroom_is_told(with_gap_on_servers().await).await;
+}
+
+async fn headroom_is_told(rig: Rig) {
     rig.live().await.forget_checkpoint(0).await.unwrap();
     let often = ProjectorSettings { look_at_retention_every: Duration::from_millis(50), ..settings() };
     let mut projector = rig.projector(often);
     let mut newest = random_events(1, 1, 144).remove(0);
     newest.time = Timestamp::now() + SignedDuration::from_secs(100);
-    assert!(!matches!(newest.activity, Activity::Removed(_)) || newest.time > Timestamp::now());
     rig.log.append(0, &[newest]).await.unwrap();
     let short = projector
-        .until_partition(0, |status| status.headroom.is_some_and(|headroom| (90..=110).contains(&headroom.as_secs())));
+        .until_partition(0, |status| status.headroom.is_some_and(|headroom| (90..=160).contains(&headroom.as_secs())));
     short.await;
+    let metrics = metrics(&projector.status);
+    assert!(metrics.contains("projector_headroom_seconds{partition=\"0\"} 1"), "{metrics}");
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn little_headroom_is_warned_of() {
+    is_warned_of(with_gap().await).await;
+}
+
+#[tokio::test]
+async fn little_headroom_of_a_stream_is_warned_of() {
+    is_warned_of(with_gap_on_servers().await).await;
+}
+
+/// On one thread, which is the one whose log is captured.
+async fn is_warned_of(rig: Rig) {
+    rig.live().await.forget_checkpoint(0).await.unwrap();
+    let log = CapturedLog::default();
+    let logging = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+    let _logging = tracing::subscriber::set_default(logging);
+    let often = ProjectorSettings { look_at_retention_every: Duration::from_millis(10), ..settings() };
+    let projector = rig.projector(often);
+    let event = activities(0..1);
+    testkit::wait_until(PATIENCE, || async {
+        rig.log.append(0, &event).await.unwrap();
+        log.text().contains("the log's retention comes near what is not applied partition=0 seconds=")
+    })
+    .await;
     projector.stop().await;
 }
 

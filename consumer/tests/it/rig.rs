@@ -90,9 +90,21 @@ impl Rig {
         Self::with_index(partitions, store, Some(prefix)).await
     }
 
+    /// On the shared servers, with one stream that forgets within seconds.
+    pub(crate) async fn on_servers_that_forget() -> Self {
+        let prefix = KeyPrefix::fresh().await;
+        let store = redis_index(prefix.redis_url(), prefix.as_str()).await;
+        let topology =
+            TopologyOptions { partitions: 1, max_age: Some("1s".parse().unwrap()), max_segment_bytes: Some(20_000) };
+        Self::declared(topology, store, Some(prefix)).await
+    }
+
     pub(crate) async fn with_index(partitions: u32, store: Arc<RedisIndex>, prefix: Option<KeyPrefix>) -> Self {
+        Self::declared(TopologyOptions { partitions, ..TopologyOptions::default() }, store, prefix).await
+    }
+
+    async fn declared(topology: TopologyOptions, store: Arc<RedisIndex>, prefix: Option<KeyPrefix>) -> Self {
         let vhost = Vhost::fresh().await;
-        let topology = TopologyOptions { partitions, ..TopologyOptions::default() };
         let options = RabbitMqOptions { topology, ..RabbitMqOptions::new(vhost.amqp_url().parse().unwrap()) };
         let log = RabbitMqLog::connect(&options).unwrap();
         log.declare().await.unwrap();
@@ -159,12 +171,16 @@ impl Rig {
 
     /// Where a program finds log and index.
     pub(crate) fn servers(&self) -> Servers {
-        let Raw::Servers { vhost, prefix } = &self.raw else { panic!("the embedded ones are a file") };
-        let prefix = prefix.as_ref().expect("an index under a prefix of its own");
-        Servers {
-            log: Some(vhost.amqp_url()),
-            index: Some(prefix.redis_url().to_owned()),
-            index_prefix: Some(prefix.as_str().to_owned()),
+        match &self.raw {
+            Raw::File { .. } => Servers { log: Some(self.url()), index: Some(self.url()), index_prefix: None },
+            Raw::Servers { vhost, prefix } => {
+                let prefix = prefix.as_ref().expect("an index under a prefix of its own");
+                Servers {
+                    log: Some(vhost.amqp_url()),
+                    index: Some(prefix.redis_url().to_owned()),
+                    index_prefix: Some(prefix.as_str().to_owned()),
+                }
+            }
         }
     }
 
@@ -172,6 +188,30 @@ impl Rig {
     pub(crate) async fn cut_log(&self) {
         let Raw::File { log, .. } = &self.raw else { panic!("only the embedded log is cut") };
         log.trim(Duration::ZERO).await.unwrap();
+    }
+
+    /// Lets retention reach all that is in partition 0 now, and appends `newer`: once or, where only what comes makes
+    /// the log forget, until it has forgotten.
+    pub(crate) async fn age_out(&self, newer: &[ActivityEvent]) {
+        if let Raw::File { .. } = &self.raw {
+            self.cut_log().await;
+            return self.log.append(0, newer).await.unwrap();
+        }
+        let end = self.log.bounds(0).await.unwrap().next;
+        let mut messages = newer.chunks(5).cycle();
+        testkit::wait_until(PATIENCE, || {
+            let message = messages.next().unwrap();
+            async move {
+                self.log.append(0, message).await.unwrap();
+                match self.log.bounds(0).await {
+                    Ok(bounds) => bounds.first >= end,
+                    // RabbitMQ may fail the connection that opens a stream while a file of it is taken away.
+                    Err(error) if error.is_transient() => false,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+        .await;
     }
 
     /// Gives the embedded log more partitions.

@@ -37,7 +37,7 @@ fn key(user: &str) -> CacheKey {
 }
 
 /// Caches of these users beside the rig's log and index.
-async fn caches(rig: &Rig, users: &[&str]) -> SqliteTokenCache {
+pub(crate) async fn caches(rig: &Rig, users: &[&str]) -> SqliteTokenCache {
     let cache = SqliteTokenCache::open(rig.database(), SqliteTokenCacheOptions::default()).await.unwrap();
     for user in users {
         write(&cache, &key(user), &blob(user)).await;
