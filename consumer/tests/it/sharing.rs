@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::index::PartitionLeases;
 use consumer::projector::{Projector, ProjectorStatus};
+use consumer::rebuild::Rebuild;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use crate::faults::{Mood, MoodyLeases};
+use crate::faults::{Mood, MoodyLeases, MoodyLog};
 use crate::program::Servers;
+use crate::rebuild::{differences, rebuild_settings};
 use crate::rig::{PATIENCE, Rig, Running, random_events, settings};
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -104,6 +109,51 @@ async fn what_a_killed_process_followed_is_taken_over(rig: Rig, servers: Servers
     for projector in projectors {
         projector.stop().await;
     }
+    rig.assert_index_is_fold_of_log().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_is_killed_while_a_rebuild_of_an_embedded_log_runs() {
+    killed_while_a_rebuild_runs(Rig::embedded(6).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_is_killed_while_a_rebuild_of_a_log_on_servers_runs() {
+    killed_while_a_rebuild_runs(Rig::on_servers(6).await).await;
+}
+
+/// The rebuild stands still in the middle while the projector is killed and what it followed is taken over.
+async fn killed_while_a_rebuild_runs(rig: Rig) {
+    rig.append_shuffled(&random_events(300, 60, 86), 87).await;
+    let (killed, left) = (start(&rig).await, start(&rig).await);
+    let mut projectors = vec![killed, left];
+    settle(&projectors, &[3, 3], 6).await;
+    rig.projected().await;
+    let log = MoodyLog::new(&rig.log);
+    let rebuild = Rebuild::new(log.clone(), rig.generations.clone(), rebuild_settings());
+    let (has_begun, stands_still) = (AtomicBool::new(false), Notify::new());
+    let report = |_: &_| {
+        if !has_begun.swap(true, SeqCst) {
+            log.moods.becomes(Mood::Fails);
+            stands_still.notify_one();
+        }
+    };
+    let meanwhile = async {
+        stands_still.notified().await;
+        rig.append_shuffled(&random_events(200, 60, 88), 89).await;
+        projectors.remove(0).kill().await;
+        rig.append_shuffled(&random_events(200, 80, 90), 91).await;
+        settle(&projectors, &[6], 6).await;
+        assert!(rig.generations.generations().await.unwrap().building.is_some(), "the rebuild runs still");
+        log.moods.becomes(Mood::Works);
+        rig.append_shuffled(&random_events(200, 100, 92), 93).await;
+    };
+    let work = tokio::time::timeout(PATIENCE, rebuild.run(&report, CancellationToken::new()));
+    let (rebuilt, ()) = tokio::join!(work, meanwhile);
+    assert_eq!(rebuilt.expect("a rebuild comes to its end").unwrap().replaced, 1);
+    rig.projected().await;
+    assert_eq!(differences(&rig).await, 0);
+    projectors.remove(0).stop().await;
     rig.assert_index_is_fold_of_log().await;
 }
 

@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use consumer::snapshot::{Into, SnapshotError, restore, write};
 
+use crate::rebuild::differences;
 use crate::rig::{PATIENCE, Rig, Running, random_events, settings};
 
 async fn snapshot(rig: &Rig) -> Vec<u8> {
@@ -35,12 +36,14 @@ async fn snapshot_and_tail(rig: Rig, later: Rig) {
     // The index goes on while the snapshot is written.
     let more = random_events(1_000, 1_200, 302);
     let ((), file) = tokio::join!(rig.append_shuffled(&more, 303), snapshot(&rig));
+    rig.append_shuffled(&random_events(200, 1_400, 304), 305).await;
     rig.projected().await;
     projector.stop().await;
 
     assert!(restored(&later, &file, Into::Empty).await.unwrap() > 700);
     let report_offset = later.checkpoint(0).await;
-    assert!(report_offset > 0, "it goes on where the snapshot stands");
+    let end = rig.ends().await[&0];
+    assert!((1..end).contains(&report_offset), "it goes on where the snapshot stands, and the log has a tail");
     assert!(matches!(restored(&later, &file, Into::Empty).await, Err(SnapshotError::NotEmpty)));
     restored(&later, &file, Into::Any).await.unwrap();
     let projector = Running::start(rig.log.clone(), rig.letters.clone(), later.store.clone(), settings());
@@ -57,6 +60,7 @@ async fn snapshot_and_tail(rig: Rig, later: Rig) {
     projector.stop().await;
     let restored = Rig { store: later.store.clone(), generations: later.generations.clone(), ..rig };
     restored.assert_index_is_fold_of_log().await;
+    assert_eq!(differences(&restored).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
