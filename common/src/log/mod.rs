@@ -16,6 +16,6 @@ pub use grow::{GrowError, Grown};
 pub use message::LogMessage;
 pub use port::{
     ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LetterTicket,
-    LogError, LogReader, MAX_PARTITIONS, ParkedLetter, Position,
+    LogError, LogReader, MAX_PARTITIONS, ParkLetters, ParkedLetter, Position,
 };
 pub use sqlite::SqliteLog;

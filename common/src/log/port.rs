@@ -204,15 +204,19 @@ pub enum LetterQueue {
     Unrouted,
 }
 
-/// Where events go that cannot be applied: a quorum queue, or a table.
+/// Where events are put that cannot be applied. All that a projector needs of the dead letters.
 #[async_trait]
-pub trait DeadLetters: Send + Sync + fmt::Debug {
+pub trait ParkLetters: Send + Sync + fmt::Debug {
     /// Parks `letters`. When it returns, all of them are kept for good.
     ///
     /// # Errors
     /// [`DeadLetterError`]; some may be parked then, and parking all again is right.
     async fn park(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError>;
+}
 
+/// Where events wait that cannot be applied: a quorum queue, or a table.
+#[async_trait]
+pub trait DeadLetters: ParkLetters {
     /// Begins to go through what waits in `queue`, about in the order of parking: a round that broke off may have
     /// put what it saw behind what it did not. One letter at a time is in memory.
     ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::index::{AccountActivity, ActivityStore, Checkpoint};
-use common::log::{DeadLetter, DeadLetters};
+use common::log::{DeadLetter, ParkLetters};
 use common::retry::{Retry, Setback};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use super::read_ahead::Received;
 use super::status::Noted;
 
 pub(super) struct Applier {
-    pub(super) dead_letters: Arc<dyn DeadLetters>,
+    pub(super) dead_letters: Arc<dyn ParkLetters>,
     pub(super) store: Arc<dyn ActivityStore>,
     pub(super) settings: ProjectorSettings,
     pub(super) noted: Noted,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::backend::BackendError;
 use common::index::ActivityStore;
-use common::log::{ActivityLog, Bounds, DeadLetters, LogError, LogReader, Position};
+use common::log::{ActivityLog, Bounds, LogError, LogReader, ParkLetters, Position};
 use common::retry::{Retry, Setback};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinError;
@@ -31,7 +31,7 @@ const WELL: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Follower {
     pub(super) log: Arc<dyn ActivityLog>,
-    pub(super) dead_letters: Arc<dyn DeadLetters>,
+    pub(super) dead_letters: Arc<dyn ParkLetters>,
     pub(super) store: Arc<dyn ActivityStore>,
     pub(super) settings: ProjectorSettings,
     pub(super) noted: Noted,

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use common::backend::BackendError;
 use common::index::{ActivityStore, PartitionLeases};
-use common::log::{ActivityLog, DeadLetters};
+use common::log::{ActivityLog, ParkLetters};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -50,7 +50,7 @@ pub use status::{PartitionState, PartitionStatus, ProjectorStatus, Sharing};
 #[derive(Debug)]
 pub struct Projector {
     log: Arc<dyn ActivityLog>,
-    dead_letters: Arc<dyn DeadLetters>,
+    dead_letters: Arc<dyn ParkLetters>,
     store: Arc<dyn ActivityStore>,
     settings: ProjectorSettings,
     share: Option<Share>,
@@ -82,7 +82,7 @@ impl Projector {
     /// A projector that does nothing before [`run`](Self::run).
     pub fn new(
         log: Arc<dyn ActivityLog>,
-        dead_letters: Arc<dyn DeadLetters>,
+        dead_letters: Arc<dyn ParkLetters>,
         store: Arc<dyn ActivityStore>,
         settings: ProjectorSettings,
     ) -> Self {

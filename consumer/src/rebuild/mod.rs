@@ -19,10 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::backend::BackendError;
 use common::index::{Building, DuePolicy, Generations, IndexGenerations, IndexUpkeep};
-use common::log::{
-    ActivityLog, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LetterTicket, LogError,
-    ParkedLetter,
-};
+use common::log::{ActivityLog, DeadLetter, DeadLetterError, LogError, ParkLetters};
 use common::retry::RetryDelays;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -484,28 +481,8 @@ fn ended_early<T>(ended: Result<T, ProjectorError>) -> RebuildError {
 struct ParkedBefore;
 
 #[async_trait]
-impl DeadLetters for ParkedBefore {
+impl ParkLetters for ParkedBefore {
     async fn park(&self, _: &[DeadLetter]) -> Result<(), DeadLetterError> {
-        Ok(())
-    }
-
-    async fn open(&self, _: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError> {
-        Ok(Box::new(Self))
-    }
-}
-
-/// A round without letters.
-#[async_trait]
-impl LetterRound for ParkedBefore {
-    async fn next(&mut self) -> Result<Option<(LetterTicket, ParkedLetter)>, DeadLetterError> {
-        Ok(None)
-    }
-
-    async fn take_out(&mut self, _: LetterTicket) -> Result<(), DeadLetterError> {
-        Ok(())
-    }
-
-    async fn close(&mut self) -> Result<(), DeadLetterError> {
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use common::account::TenantId;
 use common::event::{Activity, ActivityEvent, ContractError, Refused, encode};
-use common::log::{DeadLetter, DeadLetters as _, LetterQueue, RabbitMqLog, RabbitMqOptions};
+use common::log::{DeadLetter, LetterQueue, ParkLetters as _, RabbitMqLog, RabbitMqOptions};
 use consumer::dead_letters::{
     Dropping, LetterFilter, RedriveError, RedriveSettings, drop_letters, find, first, redrive, summarize,
 };

@@ -14,8 +14,8 @@ use common::index::{
     PartitionLeases,
 };
 use common::log::{
-    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LogError,
-    LogMessage, LogReader, Position,
+    ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LogError, LogMessage, LogReader,
+    ParkLetters, Position,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -160,7 +160,7 @@ impl MoodyLetters {
 }
 
 #[async_trait]
-impl DeadLetters for MoodyLetters {
+impl ParkLetters for MoodyLetters {
     async fn park(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         let parked = async {
             match self.inner.park(letters).await {
@@ -169,10 +169,6 @@ impl DeadLetters for MoodyLetters {
             }
         };
         self.moods.act(parked).await?
-    }
-
-    async fn open(&self, queue: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError> {
-        self.inner.open(queue).await
     }
 }
 

@@ -15,7 +15,8 @@ use common::index::{
     RedisPartitionLeases, SqliteIndex, SqlitePartitionLeases, fold,
 };
 use common::log::{
-    ActivityLog, DeadLetters, ParkedLetter, Position, RabbitMqLog, RabbitMqOptions, SqliteLog, TopologyOptions,
+    ActivityLog, DeadLetters, ParkLetters, ParkedLetter, Position, RabbitMqLog, RabbitMqOptions, SqliteLog,
+    TopologyOptions,
 };
 use common::redis_pool::RedisPool;
 use common::retry::RetryDelays;
@@ -368,7 +369,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(
         log: Arc<dyn ActivityLog>,
-        letters: Arc<dyn DeadLetters>,
+        letters: Arc<dyn ParkLetters>,
         store: Arc<dyn ActivityStore>,
         settings: ProjectorSettings,
     ) -> Self {

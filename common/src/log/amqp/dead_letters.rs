@@ -16,7 +16,9 @@ use super::names::DEAD_LETTERS;
 use super::publisher::{Message, Outcome};
 use super::topology::table;
 use super::{PERSISTENT, RabbitMqLog, now_in_seconds};
-use crate::log::{DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LogError, ParkedLetter};
+use crate::log::{
+    DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LogError, ParkLetters, ParkedLetter,
+};
 
 const CONTENT_TYPE: &str = "application/octet-stream";
 const TYPE: &str = "tokencache.dead-letter.v1";
@@ -24,7 +26,7 @@ const TYPE: &str = "tokencache.dead-letter.v1";
 const PARK_AT_ONCE: usize = 100;
 
 #[async_trait]
-impl DeadLetters for RabbitMqLog {
+impl ParkLetters for RabbitMqLog {
     async fn park(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         let _one_at_a_time = self.shared.parking.lock().await;
         for some in letters.chunks(PARK_AT_ONCE) {
@@ -39,7 +41,10 @@ impl DeadLetters for RabbitMqLog {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl DeadLetters for RabbitMqLog {
     async fn open(&self, queue: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError> {
         Ok(Box::new(AmqpRound::open(&self.shared.connector, queue).await?))
     }

@@ -8,11 +8,12 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::SqliteLog;
 use crate::log::{
-    DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LetterTicket, LogError, ParkedLetter,
+    DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LetterRound, LetterTicket, LogError, ParkLetters,
+    ParkedLetter,
 };
 
 #[async_trait]
-impl DeadLetters for SqliteLog {
+impl ParkLetters for SqliteLog {
     async fn park(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         let mut transaction = self.database.begin().await.map_err(LogError::from)?;
         for letter in letters {
@@ -21,7 +22,10 @@ impl DeadLetters for SqliteLog {
         transaction.commit().await.map_err(|e| self.failed(e))?;
         Ok(())
     }
+}
 
+#[async_trait]
+impl DeadLetters for SqliteLog {
     async fn open(&self, queue: LetterQueue) -> Result<Box<dyn LetterRound>, DeadLetterError> {
         let after = match queue {
             LetterQueue::Dead => 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::backend::{TlsFiles, Trouble};
 use common::event::ActivityEvent;
 use common::log::{
-    ActivityLog, AppendError, DeadLetters, GrowError, Grown, LogError, Position, RabbitMqLog, RabbitMqOptions,
+    ActivityLog, AppendError, GrowError, Grown, LogError, ParkLetters as _, Position, RabbitMqLog, RabbitMqOptions,
     TopologyOptions,
 };
 use testkit::certificates::{CertificateAuthority, CertificateFiles};

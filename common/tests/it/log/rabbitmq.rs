@@ -11,7 +11,7 @@ use common::event::{
 };
 use common::log::{
     ActivityLog, AppendError, Bounds, DeadLetter, DeadLetterError, DeadLetters, LetterQueue, LogError, LogReader,
-    Position, RabbitMqLog, RabbitMqOptions, TopologyOptions,
+    ParkLetters as _, Position, RabbitMqLog, RabbitMqOptions, TopologyOptions,
 };
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
