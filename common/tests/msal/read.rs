@@ -140,9 +140,11 @@ fn a_summary_without_an_account_speaks_from_the_tokens() {
     assert_eq!(summary.home_account_id, Some(HOME));
     assert_eq!((summary.object_id, summary.tenant_id), (Some("uid"), Some("utid")));
     assert_eq!((summary.client_id, summary.environment), (Some("app"), Some("login.windows.net")));
-    assert_eq!((summary.access_token_expires_on, summary.has_valid_access_token), (Some(300), true));
+    assert_eq!((summary.access_token_expires_on, summary.has_valid_access_token), (Some(500), true));
     assert!(!summary.has_refresh_token && !summary.is_app_only && summary.username.is_none());
-    assert!(!blob.summary(HOME, 500).has_valid_access_token);
+    assert_eq!(blob.summary(HOME, 200).access_token_expires_on, Some(300), "the soonest that is valid");
+    let late = blob.summary(HOME, 500);
+    assert_eq!((late.access_token_expires_on, late.has_valid_access_token), (Some(500), false), "the last one");
 }
 
 #[test]

@@ -109,13 +109,22 @@ impl DueWorker {
     {
         let mut retry = Retry::new(RetryDelays::default());
         let mut claim_at = Instant::now();
+        let mut asked_at = None;
         loop {
             let free = self.settings.concurrency().saturating_sub(under_way.tasks.len());
+            // A claim for each hand that gets free would ask the index once for each account.
+            let is_worth_it = free >= self.settings.concurrency().div_ceil(4);
+            let at = if is_worth_it {
+                claim_at
+            } else {
+                asked_at.map_or(claim_at, |asked| claim_at.max(asked + self.settings.poll))
+            };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 Some(ended) = under_way.tasks.join_next_with_id() => under_way.forget(&ended),
-                () = sleep_until(claim_at), if free > 0 => {
+                () = sleep_until(at), if free > 0 => {
+                    asked_at = Some(Instant::now());
                     let wait = self.claim(free, shutdown, job, under_way, &mut retry).await;
                     claim_at = Instant::now() + wait;
                 }

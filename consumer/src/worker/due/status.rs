@@ -136,3 +136,53 @@ impl DueWorkerStatus {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use common::index::WorkerId;
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn status() -> DueWorkerStatus {
+        DueWorkerStatus::new(&DueWorkerSettings::new(WorkerId::new("w").unwrap()))
+    }
+
+    fn end(status: &mut DueWorkerStatus, outcome: AccountOutcome) {
+        status.claimed(1);
+        status.ended("key".parse().unwrap(), Hydration::without_token(outcome));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_ready_while_the_index_answers_it() {
+        let mut status = status();
+        assert_eq!(status.ready(), Err(NotReady::Starting));
+        status.trouble = Some("redis is away".to_owned());
+        assert_eq!(status.ready(), Err(NotReady::NoClaims("redis is away".to_owned())));
+        status.claimed(0);
+        assert_eq!(status.ready(), Ok(()));
+        advance(LEAST_SILENCE + Duration::from_secs(1)).await;
+        assert_eq!(status.ready(), Err(NotReady::NoClaims("no answer".to_owned())), "connected, and not working");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_whose_accounts_all_fail_for_want_of_a_server_is_not_ready() {
+        let mut status = status();
+        let reason = FailureReason::IdentityProviderUnavailable;
+        (0..IN_VAIN).for_each(|_| end(&mut status, AccountOutcome::NoToken(reason)));
+        assert_eq!(status.ready(), Err(NotReady::InVain { accounts: IN_VAIN, reason }));
+        end(&mut status, AccountOutcome::Hydrated);
+        assert_eq!(status.ready(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_whose_hands_are_full_for_longer_than_a_job_may_take_is_not_ready() {
+        let mut status = status();
+        status.claimed(16);
+        advance(Duration::from_secs(300)).await;
+        assert_eq!(status.ready(), Ok(()), "busy is not stuck");
+        advance(Duration::from_secs(61)).await;
+        assert_eq!(status.ready(), Err(NotReady::Stuck { in_flight: 16, seconds: 361 }));
+    }
+}

@@ -8,7 +8,7 @@ use common::backend::TlsFiles;
 use common::backends::TokenCache;
 use common::event::{AccountDetails, AcquisitionFailure, Activity, ActivityEvent, EventDraft, EventSource, Properties};
 use common::identity::{Clock, Credential, IdentityClient, ProviderSettings, TokenResponse};
-use common::index::{AccountActivity, ActivityStore, SqliteIndex};
+use common::index::{AccountActivity, ActivityStore, Claims, SqliteIndex};
 use common::redis_pool::RedisPool;
 use common::sqlite::Database;
 use common::token_cache::msal::TokenCacheBlob;
@@ -40,6 +40,7 @@ pub(crate) struct Rig {
     pub(crate) provider: Arc<IdentityProvider>,
     pub(crate) client: IdentityClient,
     pub(crate) index: Arc<dyn ActivityStore>,
+    pub(crate) claims: Arc<dyn Claims>,
     pub(crate) cache: TokenCache,
     pub(crate) prefix: Option<KeyPrefix>,
     folder: TempDir,
@@ -81,7 +82,8 @@ impl Rig {
         provider.register_users([ADA, GRACE].map(|name| User::new(TENANT, name, name)));
         let client = client(&provider, TENANT).await;
         let index = Arc::new(SqliteIndex::open(database).await.unwrap());
-        Self { provider, client, index, cache, prefix, folder }
+        let claims: Arc<dyn Claims> = index.clone();
+        Self { provider, client, index, claims, cache, prefix, folder }
     }
 
     pub(crate) fn worker(&self, settings: WorkerSettings) -> Worker {
