@@ -115,12 +115,19 @@ impl Ground {
     }
 }
 
-/// All keys that a test has in Redis, as Redis keeps them.
+/// All keys that a test has in Redis, and what they hold. Hashes are put in order: Redis moves their fields about while it
+/// makes room, also when they are only read.
 fn dump(prefix: &KeyPrefix) -> BTreeMap<String, Vec<u8>> {
     let mut connection = redis::Client::open(prefix.redis_url()).unwrap().get_connection().unwrap();
     let keys: redis::Iter<'_, String> = connection.scan_match(format!("{prefix}*")).unwrap();
     let keys: Vec<String> = keys.map(Result::unwrap).collect();
     let dumped = |key: String| {
+        let kind: String = redis::cmd("TYPE").arg(&key).query(&mut connection).unwrap();
+        if kind == "hash" {
+            let fields: BTreeMap<Vec<u8>, Vec<u8>> = connection.hgetall(&key).unwrap();
+            let fields = fields.into_iter().flat_map(|(field, value)| [field, value]);
+            return (key, fields.collect::<Vec<_>>().join(&0));
+        }
         let bytes: Option<Vec<u8>> = redis::cmd("DUMP").arg(&key).query(&mut connection).unwrap();
         (key, bytes.unwrap_or_default())
     };
