@@ -64,12 +64,7 @@ for list, members in pairs(dropped) do
 end
 for i = 4, first, 2 do
     if added[ARGV[i]] or dropped[ARGV[i]] then
-        local soonest = redis.call('ZRANGE', KEYS[tonumber(ARGV[i])], 0, 0, 'WITHSCORES')
-        if soonest[2] then
-            redis.call('ZADD', KEYS[4], soonest[2], ARGV[i + 1])
-        else
-            redis.call('ZREM', KEYS[4], ARGV[i + 1])
-        end
+        note_first(KEYS[4], KEYS[tonumber(ARGV[i])], ARGV[i + 1])
     end
 end
 -- The records come after the lists: should a list be of another type, nothing counts as written.

@@ -13,15 +13,6 @@ if fence ~= ARGV[3] or worker ~= ARGV[2] or tonumber(ends) <= now then
     return 0
 end
 
-local function refresh(tenants)
-    local first = redis.call('ZRANGE', tenants .. ':' .. tenant, 0, 0, 'WITHSCORES')
-    if first[2] then
-        redis.call('ZADD', tenants, first[2], tenant)
-    else
-        redis.call('ZREM', tenants, tenant)
-    end
-end
-
 local due, plan = KEYS[1] .. ':' .. tenant, KEYS[2] .. ':' .. tenant
 if ARGV[4] == 'gone' then
     redis.call('HDEL', KEYS[4], member)
@@ -54,6 +45,6 @@ else
         end
     end
 end
-refresh(KEYS[1])
-refresh(KEYS[2])
+note_first(KEYS[1], due, tenant)
+note_first(KEYS[2], plan, tenant)
 return 1

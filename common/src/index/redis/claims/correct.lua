@@ -48,11 +48,6 @@ for i = 3, #ARGV, 6 do
 end
 for tenant in pairs(touched) do
     for _, tenants in ipairs({ KEYS[1], KEYS[3] }) do
-        local first = redis.call('ZRANGE', tenants .. ':' .. tenant, 0, 0, 'WITHSCORES')
-        if first[2] then
-            redis.call('ZADD', tenants, first[2], tenant)
-        else
-            redis.call('ZREM', tenants, tenant)
-        end
+        note_first(tenants, tenants .. ':' .. tenant, tenant)
     end
 end

@@ -40,19 +40,29 @@ impl ClaimScripts {
     pub(super) fn new() -> Self {
         Self {
             claim: Script::new(concat!(
+                include_str!("../first.lua"),
                 include_str!("shared.lua"),
                 include_str!("pick.lua"),
                 include_str!("claim.lua")
             )),
-            look: Script::new(concat!(include_str!("shared.lua"), include_str!("pick.lua"), include_str!("look.lua"))),
-            named: Script::new(concat!(include_str!("shared.lua"), include_str!("named.lua"))),
-            correct: Script::new(include_str!("correct.lua")),
+            look: Script::new(concat!(
+                include_str!("../first.lua"),
+                include_str!("shared.lua"),
+                include_str!("pick.lua"),
+                include_str!("look.lua")
+            )),
+            named: Script::new(concat!(
+                include_str!("../first.lua"),
+                include_str!("shared.lua"),
+                include_str!("named.lua")
+            )),
+            correct: Script::new(concat!(include_str!("../first.lua"), include_str!("correct.lua"))),
             renew: Script::new(include_str!("renew.lua")),
-            complete: Script::new(include_str!("complete.lua")),
-            release: Script::new(include_str!("release.lua")),
-            schedule: Script::new(include_str!("schedule.lua")),
+            complete: Script::new(concat!(include_str!("../first.lua"), include_str!("complete.lua"))),
+            release: Script::new(concat!(include_str!("../first.lua"), include_str!("release.lua"))),
+            schedule: Script::new(concat!(include_str!("../first.lua"), include_str!("schedule.lua"))),
             pause: Script::new(include_str!("pause.lua")),
-            heads: Script::new(include_str!("heads.lua")),
+            heads: Script::new(concat!(include_str!("../rank.lua"), include_str!("heads.lua"))),
         }
     }
 }

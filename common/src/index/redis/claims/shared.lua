@@ -129,12 +129,7 @@ local function finish(tenants, overall_from)
         flush(tenant)
         for _, list in ipairs(tenant.lists) do
             if list.is_touched then
-                local first = redis.call('ZRANGE', list.key, 0, 0, 'WITHSCORES')
-                if first[2] then
-                    redis.call('ZADD', list.tenants, first[2], tenant.name)
-                else
-                    redis.call('ZREM', list.tenants, tenant.name)
-                end
+                note_first(list.tenants, list.key, tenant.name)
             end
         end
         if tenant.count > 0 then
