@@ -15,14 +15,7 @@ async fn redis(shards: u32) -> TestClaims {
         let pool = RedisPool::new(&prefix.redis_url().parse().unwrap(), &TlsFiles::default(), 4).unwrap();
         RedisIndex::open_sharded(pool, prefix.as_str(), Some(shards)).await.unwrap()
     };
-    let (one, other) = (open().await, open().await);
-    TestClaims {
-        claims: Arc::new(one.clone()),
-        other: Arc::new(other),
-        store: Arc::new(one.clone()),
-        generations: Arc::new(one),
-        keeps: Box::new(prefix),
-    }
+    TestClaims::new(open().await, open().await, prefix)
 }
 
 async fn in_cluster(cluster: Arc<RedisCluster>) -> TestClaims {
@@ -31,28 +24,14 @@ async fn in_cluster(cluster: Arc<RedisCluster>) -> TestClaims {
         let pool = RedisPool::new(&cluster.url().parse().unwrap(), &TlsFiles::default(), 4).unwrap();
         RedisIndex::open_sharded(pool, &prefix, Some(3)).await.unwrap()
     };
-    let (one, other) = (open().await, open().await);
-    TestClaims {
-        claims: Arc::new(one.clone()),
-        other: Arc::new(other),
-        store: Arc::new(one.clone()),
-        generations: Arc::new(one),
-        keeps: Box::new(cluster),
-    }
+    TestClaims::new(open().await, open().await, cluster)
 }
 
 async fn sqlite() -> TestClaims {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("index.sqlite").display()).parse().unwrap();
     let open = async || SqliteIndex::open(Database::open(&url).await.unwrap()).await.unwrap();
-    let (one, other) = (open().await, open().await);
-    TestClaims {
-        claims: Arc::new(one.clone()),
-        other: Arc::new(other),
-        store: Arc::new(one.clone()),
-        generations: Arc::new(one),
-        keeps: Box::new(folder),
-    }
+    TestClaims::new(open().await, open().await, folder)
 }
 
 #[tokio::test(flavor = "multi_thread")]

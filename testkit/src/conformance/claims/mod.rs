@@ -46,6 +46,22 @@ pub struct TestClaims {
     pub keeps: Box<dyn Any + Send + Sync>,
 }
 
+impl TestClaims {
+    /// Two handles on one index, which lives as long as `keeps`.
+    pub fn new<I>(one: I, other: I, keeps: impl Any + Send + Sync) -> Self
+    where
+        I: Claims + ActivityStore + IndexGenerations + Clone + 'static,
+    {
+        Self {
+            claims: Arc::new(one.clone()),
+            other: Arc::new(other),
+            store: Arc::new(one.clone()),
+            generations: Arc::new(one),
+            keeps: Box::new(keeps),
+        }
+    }
+}
+
 impl fmt::Debug for TestClaims {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("TestClaims").field("claims", &self.claims).finish_non_exhaustive()
