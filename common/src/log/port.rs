@@ -155,6 +155,12 @@ pub enum AppendError {
     /// The log said no to at least one message.
     #[error("the log did not take the message; it is kept and sent again")]
     Nacked,
+    /// The log has no place for at least one message: not the stream, and not the queue for what has none.
+    #[error(
+        "the log has no queue for the message; it is kept and sent again. A broker is like this for a moment while it \
+         starts; if it lasts, declare the log with 'consumer topology --apply'"
+    )]
+    Unrouted,
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
@@ -165,7 +171,7 @@ impl AppendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoSuchPartition { .. } => false,
-            Self::Nacked => true,
+            Self::Nacked | Self::Unrouted => true,
             Self::Log(error) => error.is_transient(),
         }
     }

@@ -121,7 +121,7 @@ impl Relay {
 struct Shared {
     /// Room for events in memory: taken by the first stage, given back by the last.
     room: Arc<Semaphore>,
-    /// Told when the log failed and is back: it may have lost what it confirmed before.
+    /// Told when the log is there at the start, and when it failed and is back: it may have lost what it confirmed before.
     lost: Arc<Notify>,
     /// How many partitions the log has; more may be added while the relay runs.
     partitions: Arc<AtomicU32>,

@@ -86,7 +86,8 @@ impl Publisher {
                 Ok(partitions) => {
                     self.shared.partitions.store(partitions.max(1), Relaxed);
                     self.retry.reset();
-                    return note_success(&self.status, Server::Log);
+                    note_success(&self.status, Server::Log);
+                    return self.shared.lost.notify_one();
                 }
                 Err(error) => {
                     let setback = Setback::from(&error);

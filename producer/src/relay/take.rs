@@ -58,11 +58,12 @@ impl Taker {
     }
 
     /// Waits until there is room for one call and the log takes events: what cannot be sent is better left to a relay
-    /// that can. Only this task takes room, so what there is stays.
+    /// that can. Only this task takes room, so what there is stays. The rewind of the start comes first, or what is
+    /// taken before it would be sent twice.
     async fn room_for_more(&self) {
         let mut status = self.status.subscribe();
         // The sender is in `self`, and the semaphore is never closed: neither wait can fail.
-        let _ = status.wait_for(|status| status.log.is_up()).await;
+        let _ = status.wait_for(|status| status.log.is_up() && status.rewinds > 0).await;
         let most = u32::try_from(self.most()).unwrap_or(u32::MAX);
         let _ = self.room.acquire_many(most).await;
     }

@@ -238,6 +238,19 @@ async fn a_relay_that_starts_sends_the_grace_period_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_finds_at_its_start_goes_once() {
+    let rig = Rig::embedded().await;
+    let ids = rig.fill(50).await;
+    let mut relay = rig.relay(settings());
+    let status = relay.until(|status| status.events_published > 0).await;
+    assert_eq!(status.rewinds, 1, "the rewind of the start comes before anything is sent");
+    rig.drained().await;
+    relay.stop().await;
+    let found = rig.in_log().await;
+    assert!(ids.iter().all(|id| found[id] == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn confirmed_entries_are_forgotten_after_the_grace_period_and_not_before() {
     let rig = Rig::embedded().await;
     let brief = RelaySettings { grace: Duration::from_secs(2), trim_every: Duration::from_millis(100), ..settings() };

@@ -155,8 +155,10 @@ impl Running {
 
     /// Waits until the relay says so of itself.
     pub(crate) async fn until(&mut self, what: impl FnMut(&RelayStatus) -> bool) -> RelayStatus {
-        let status = tokio::time::timeout(PATIENCE, self.status.wait_for(what)).await;
-        status.expect("the relay did not come to it in time").unwrap().clone()
+        if let Ok(status) = tokio::time::timeout(PATIENCE, self.status.wait_for(what)).await {
+            return status.unwrap().clone();
+        }
+        panic!("the relay did not come to it in time: {:#?}", *self.status.borrow())
     }
 
     pub(crate) async fn stop(self) -> RelayReport {

@@ -253,10 +253,11 @@ impl ActivityLog for RabbitMqLog {
         let signals = events.iter().filter_map(reauthentication_signal);
         messages.extend(signals.map(|signal| message(names::REAUTHENTICATION_KEY.to_owned(), signal)));
         let outcomes = self.shared.publisher().publish(messages).await?;
-        if outcomes.iter().all(|outcome| *outcome == Outcome::Confirmed) {
-            return Ok(());
+        match outcomes.iter().find(|outcome| **outcome != Outcome::Confirmed) {
+            None => Ok(()),
+            Some(Outcome::Returned) => Err(AppendError::Unrouted),
+            Some(_) => Err(AppendError::Nacked),
         }
-        Err(AppendError::Nacked)
     }
 
     async fn read(&self, partition: u32, position: Position) -> Result<Box<dyn LogReader>, LogError> {
