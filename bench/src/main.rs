@@ -104,6 +104,10 @@ const QUICK: Size = Size {
     rebuild_accounts: 20_000,
 };
 
+/// Events and records are many small texts, made in one thread and freed in another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {

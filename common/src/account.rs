@@ -1,8 +1,9 @@
 //! The words for whose cache it is: identifiers that are validated once, when they are made.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use uuid::Uuid;
 
 /// Why a text was refused as an identifier. It never repeats the text itself.
@@ -162,8 +163,11 @@ impl HomeAccountId {
 
 impl Username {
     /// What usernames are compared by: the letters' case does not matter.
-    pub fn lower_cased(&self) -> String {
-        self.as_str().to_lowercase()
+    pub fn lower_cased(&self) -> Cow<'_, str> {
+        match self.as_str().bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+            true => Cow::Borrowed(self.as_str()),
+            false => Cow::Owned(self.as_str().to_lowercase()),
+        }
     }
 }
 

@@ -6,6 +6,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Events and records are many small texts, made in one thread and freed in another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = cli::Cli::parse().run().await;

@@ -101,22 +101,7 @@ pub enum AccountState {
 impl AccountActivity {
     /// What one event alone says.
     pub fn of(event: &ActivityEvent) -> Self {
-        let mut said = Self::nothing_about(event.subject.clone());
-        let stamp = Stamp::of(event);
-        let time = Some(stamp.time());
-        match &event.activity {
-            Activity::UserActivity(details) => {
-                said.last_activity = time;
-                said.details = Some(Register { stamp, value: details.clone() });
-            }
-            Activity::Hydrated(details) => {
-                said.last_hydration = time;
-                said.details = Some(Register { stamp, value: details.clone() });
-            }
-            Activity::AcquisitionFailed(failure) => said.failure = Some(Register { stamp, value: failure.clone() }),
-            Activity::Removed(_) => said.removed_at = time,
-        }
-        said
+        event.clone().into()
     }
 
     /// The fold of no event.
@@ -126,9 +111,28 @@ impl AccountActivity {
 
     /// Joins what another copy or another event says of the same cache key.
     pub fn merge(&mut self, other: &Self) {
+        if is_newer(&other.details, &self.details) {
+            self.details.clone_from(&other.details);
+        }
+        if is_newer(&other.failure, &self.failure) {
+            self.failure.clone_from(&other.failure);
+        }
+        self.join_times(other);
+    }
+
+    /// The same, taking over what is newer.
+    pub fn absorb(&mut self, mut other: Self) {
+        if is_newer(&other.details, &self.details) {
+            self.details = other.details.take();
+        }
+        if is_newer(&other.failure, &self.failure) {
+            self.failure = other.failure.take();
+        }
+        self.join_times(&other);
+    }
+
+    fn join_times(&mut self, other: &Self) {
         debug_assert_eq!(self.cache_key, other.cache_key, "only what is said of one key can be joined");
-        join_register(&mut self.details, &other.details);
-        join_register(&mut self.failure, &other.failure);
         self.last_activity = self.last_activity.max(other.last_activity);
         self.last_hydration = self.last_hydration.max(other.last_hydration);
         self.removed_at = self.removed_at.max(other.removed_at);
@@ -179,26 +183,48 @@ impl AccountActivity {
     }
 }
 
-fn join_register<T: Serialize + Clone>(mine: &mut Option<Register<T>>, theirs: &Option<Register<T>>) {
-    let Some(theirs) = theirs else { return };
-    if mine.as_ref().is_none_or(|mine| mine.rank(theirs) == Ordering::Less) {
-        *mine = Some(theirs.clone());
+impl From<ActivityEvent> for AccountActivity {
+    /// What the event alone says.
+    fn from(event: ActivityEvent) -> Self {
+        let stamp = Stamp::of(&event);
+        let mut said = Self::nothing_about(event.subject);
+        let time = Some(stamp.time());
+        match event.activity {
+            Activity::UserActivity(value) => {
+                said.last_activity = time;
+                said.details = Some(Register { stamp, value });
+            }
+            Activity::Hydrated(value) => {
+                said.last_hydration = time;
+                said.details = Some(Register { stamp, value });
+            }
+            Activity::AcquisitionFailed(value) => said.failure = Some(Register { stamp, value }),
+            Activity::Removed(_) => said.removed_at = time,
+        }
+        said
     }
+}
+
+fn is_newer<T: Serialize>(theirs: &Option<Register<T>>, mine: &Option<Register<T>>) -> bool {
+    let Some(theirs) = theirs else { return false };
+    mine.as_ref().is_none_or(|mine| mine.rank(theirs) == Ordering::Less)
 }
 
 /// Folds events by cache key, so that a store touches each account of a batch once.
 pub fn fold<'a>(events: impl IntoIterator<Item = &'a ActivityEvent>) -> HashMap<CacheKey, AccountActivity> {
-    let mut accounts: HashMap<CacheKey, AccountActivity> = HashMap::new();
-    for event in events {
-        let said = AccountActivity::of(event);
-        match accounts.get_mut(&event.subject) {
-            Some(known) => known.merge(&said),
-            None => {
-                accounts.insert(event.subject.clone(), said);
-            }
+    let mut accounts = HashMap::new();
+    events.into_iter().for_each(|event| fold_in(&mut accounts, AccountActivity::of(event)));
+    accounts
+}
+
+/// Joins what is said of one account with what `accounts` know of it.
+pub fn fold_in(accounts: &mut HashMap<CacheKey, AccountActivity>, said: AccountActivity) {
+    match accounts.get_mut(&said.cache_key) {
+        Some(known) => known.absorb(said),
+        None => {
+            accounts.insert(said.cache_key.clone(), said);
         }
     }
-    accounts
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) struct IndexEntry<'a> {
     /// Its place in the time-ordered lists, in microseconds; `None` keeps it out of every list.
     pub(crate) listed_at: Option<i64>,
     /// The lower-cased username it is listed under.
-    pub(crate) username: Option<String>,
+    pub(crate) username: Option<Cow<'a, str>>,
     /// When it will be due, in microseconds; `None` keeps it out of the due list.
     pub(crate) due_at: Option<i64>,
 }

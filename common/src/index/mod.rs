@@ -21,7 +21,7 @@ mod seed;
 mod sqlite;
 mod store;
 
-pub use activity::{AccountActivity, AccountState, Register, Stamp, fold};
+pub use activity::{AccountActivity, AccountState, Register, Stamp, fold, fold_in};
 pub use claims::{
     Claim, ClaimError, ClaimRates, ClaimRequest, Claims, Completion, DueAccount, DuePage, DueRequest, Fence, HeldClaim,
     Hold, Renewed, WorkerId,

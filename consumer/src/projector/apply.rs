@@ -5,13 +5,12 @@ use std::sync::Arc;
 use common::index::{AccountActivity, ActivityStore, Checkpoint};
 use common::log::{DeadLetter, ParkLetters};
 use common::retry::{Retry, Setback};
-use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::ProjectorSettings;
 use super::batch::Batch;
-use super::read_ahead::Received;
+use super::gather::Gathered;
 use super::status::Noted;
 
 pub(super) struct Applier {
@@ -19,29 +18,18 @@ pub(super) struct Applier {
     pub(super) store: Arc<dyn ActivityStore>,
     pub(super) settings: ProjectorSettings,
     pub(super) noted: Noted,
+    /// Told when a batch can be applied.
+    pub(super) wanted: Arc<Notify>,
 }
 
 impl Applier {
     /// Applies until there is nothing more to come.
-    pub(super) async fn run(self, mut received: mpsc::Receiver<Received>) {
-        while let Some(first) = received.recv().await {
-            let gathered = self.gather(first, &mut received);
-            let batch = Batch::of(gathered.iter().map(|received| &received.message), Timestamp::now());
+    pub(super) async fn run(self, mut gathered: mpsc::Receiver<Gathered>) {
+        self.wanted.notify_one();
+        while let Some(Gathered { batch, _share }) = gathered.recv().await {
             self.finish(&batch).await;
+            self.wanted.notify_one();
         }
-    }
-
-    /// What has arrived, up to one batch.
-    fn gather(&self, first: Received, received: &mut mpsc::Receiver<Received>) -> Vec<Received> {
-        let mut events = first.message.events.len();
-        let mut gathered = vec![first];
-        while events < self.settings.batch_events
-            && let Ok(more) = received.try_recv()
-        {
-            events += more.message.events.len();
-            gathered.push(more);
-        }
-        gathered
     }
 
     async fn finish(&self, batch: &Batch) {

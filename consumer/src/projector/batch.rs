@@ -1,8 +1,10 @@
 //! A batch of messages, folded: what to apply, what to park, and the checkpoint after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use common::index::{AccountActivity, Checkpoint, fold};
+use common::account::CacheKey;
+use common::event::ActivityEvent;
+use common::index::{AccountActivity, Checkpoint, fold_in};
 use common::log::{DeadLetter, LogMessage, MessageDigest};
 use jiff::Timestamp;
 
@@ -35,42 +37,73 @@ impl Done {
     }
 }
 
-impl Batch {
-    /// Folds `messages`, refusing the events that are too far ahead of `now`.
-    pub(crate) fn of<'a>(messages: impl IntoIterator<Item = &'a LogMessage>, now: Timestamp) -> Self {
-        let mut letters = Vec::new();
-        let mut good = Vec::new();
-        let (mut last, mut bytes) = (None, 0);
-        for message in messages {
-            last = Some(message);
-            bytes += message.body_bytes();
-            for (index, event) in message.events.iter().enumerate() {
-                let checked = event.as_ref().map_err(Clone::clone).and_then(|event| {
-                    event.check_time(now).map(|()| event).map_err(|error| message.refuse(index, error))
-                });
-                match checked {
-                    Ok(event) => good.push(event),
-                    Err(refused) => {
-                        letters.push(DeadLetter {
-                            partition: message.partition,
-                            offset: message.offset,
-                            content_type: message.content_type().map(str::to_owned),
-                            refused,
-                        });
-                    }
-                }
+/// A batch that messages are still added to.
+#[derive(Debug, Default)]
+pub(crate) struct OpenBatch {
+    accounts: HashMap<CacheKey, AccountActivity>,
+    letters: Vec<DeadLetter>,
+    bytes: usize,
+    events: usize,
+    newest_event: Option<Timestamp>,
+    last: Option<LogMessage>,
+}
+
+impl OpenBatch {
+    /// Folds a message in, refusing the events that are too far ahead of `now`.
+    pub(crate) fn add(&mut self, mut message: LogMessage, now: Timestamp) {
+        self.bytes += message.body_bytes();
+        for (index, event) in std::mem::take(&mut message.events).into_iter().enumerate() {
+            let checked =
+                event.and_then(|event| event.check_time(now).map(|()| event).map_err(|e| message.refuse(index, e)));
+            match checked {
+                Ok(event) => self.fold_in(event),
+                Err(refused) => self.letters.push(DeadLetter {
+                    partition: message.partition,
+                    offset: message.offset,
+                    content_type: message.content_type().map(str::to_owned),
+                    refused,
+                }),
             }
         }
+        self.last = Some(message);
+    }
+
+    fn fold_in(&mut self, event: ActivityEvent) {
+        self.events += 1;
+        self.newest_event = self.newest_event.max(Some(event.time));
+        fold_in(&mut self.accounts, event.into());
+    }
+
+    /// Whether no message was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// How many events it has, those that cannot be applied included.
+    pub(crate) fn events(&self) -> usize {
+        self.events + self.letters.len()
+    }
+
+    /// The batch, with no more messages.
+    pub(crate) fn close(self) -> Batch {
         let done = Done {
-            next_offset: last.map_or(0, |message| message.offset + 1),
-            bytes,
-            events: u64::try_from(good.len()).unwrap_or(u64::MAX),
-            refused: counted(&letters),
-            newest_event: good.iter().map(|event| event.time).max(),
-            last_message: last.map(LogMessage::digest),
+            next_offset: self.last.as_ref().map_or(0, |message| message.offset + 1),
+            bytes: self.bytes,
+            events: u64::try_from(self.events).unwrap_or(u64::MAX),
+            refused: counted(&self.letters),
+            newest_event: self.newest_event,
+            last_message: self.last.as_ref().map(LogMessage::digest),
         };
-        let changes = fold(good).into_values().collect();
-        Self { changes, letters, done }
+        Batch { changes: self.accounts.into_values().collect(), letters: self.letters, done }
+    }
+}
+
+impl Batch {
+    /// Folds `messages`, refusing the events that are too far ahead of `now`.
+    pub(crate) fn of(messages: impl IntoIterator<Item = LogMessage>, now: Timestamp) -> Self {
+        let mut batch = OpenBatch::default();
+        messages.into_iter().for_each(|message| batch.add(message, now));
+        batch.close()
     }
 }
 

@@ -12,13 +12,14 @@ use common::backend::BackendError;
 use common::index::ActivityStore;
 use common::log::{ActivityLog, Bounds, LogError, LogReader, ParkLetters, Position};
 use common::retry::{Retry, Setback};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::apply::Applier;
+use super::gather::Gatherer;
 use super::read_ahead::ReadAhead;
 use super::status::Noted;
 use super::{ProjectorError, ProjectorSettings};
@@ -119,7 +120,7 @@ impl Follower {
     }
 
     async fn read_and_apply(self, reader: Box<dyn LogReader>) -> Result<(), SessionError> {
-        let (received, to_apply) = mpsc::channel(self.settings.held_messages);
+        let (received, to_gather) = mpsc::channel(self.settings.held_messages);
         let reading = ReadAhead {
             reader,
             budget: Arc::new(Semaphore::new(self.settings.held_bytes)),
@@ -127,10 +128,21 @@ impl Follower {
             noted: self.noted.clone(),
             stop: self.stop.clone(),
         };
+        let (gathered, to_apply) = mpsc::channel(1);
+        let wanted = Arc::new(Notify::new());
+        let gatherer = Gatherer::new(self.settings.batch_events);
+        let gathering = gatherer.run(to_gather, gathered, Arc::clone(&wanted));
+        let applier = Applier {
+            dead_letters: self.dead_letters,
+            store: self.store,
+            settings: self.settings,
+            noted: self.noted,
+            wanted,
+        };
         let reading = AbortOnDropHandle::new(tokio::spawn(reading.run()));
-        let applier =
-            Applier { dead_letters: self.dead_letters, store: self.store, settings: self.settings, noted: self.noted };
+        let gathering = AbortOnDropHandle::new(tokio::spawn(gathering));
         applier.run(to_apply).await;
+        gathering.await?;
         Ok(reading.await??)
     }
 

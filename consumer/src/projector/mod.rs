@@ -1,10 +1,10 @@
 //! The projector: follows the log and keeps the index equal to its fold.
 //!
 //! ```text
-//! per partition:  read ahead ──▶ fold ──▶ apply ──▶ park what is refused ──▶ store the checkpoint
+//! per partition:  read ahead ──▶ gather and fold ──▶ apply ──▶ park what is refused ──▶ store the checkpoint
 //! ```
 //!
-//! - What has arrived is applied at once. What arrives meanwhile waits, within bounds, and goes together.
+//! - What has arrived is applied at once. What arrives meanwhile is folded, within bounds, and goes together.
 //! - The checkpoint moves only after everything before it is applied, or parked in the dead letters. So events may be
 //!   applied twice, after a crash or by a second projector; the index is the same.
 //! - An event is parked for what it is (wrong, or too far ahead of the clock), never for what a server did: an index
@@ -17,6 +17,7 @@ mod batch;
 mod count;
 mod crew;
 mod follow;
+mod gather;
 mod health;
 mod read_ahead;
 mod settings;

@@ -18,7 +18,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// A message with its share of the budget, which is given back when it is applied.
 pub(super) struct Received {
     pub(super) message: LogMessage,
-    pub(super) _share: Option<OwnedSemaphorePermit>,
+    pub(super) share: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) struct ReadAhead {
@@ -69,8 +69,8 @@ impl ReadAhead {
         let mut split = |bytes: usize| share.split(bytes.min(share.num_permits()));
         let shares: Vec<_> = messages.iter().map(|message| split(message.body_bytes())).collect();
         drop(share);
-        for (message, _share) in messages.into_iter().zip(shares) {
-            if self.received.send(Received { message, _share }).await.is_err() {
+        for (message, share) in messages.into_iter().zip(shares) {
+            if self.received.send(Received { message, share }).await.is_err() {
                 return false;
             }
         }

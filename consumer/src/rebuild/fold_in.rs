@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use common::account::CacheKey;
 use common::backend::BackendError;
-use common::index::{AccountActivity, ActivityStore, Checkpoint};
+use common::index::{self, AccountActivity, ActivityStore, Checkpoint};
 use common::log::{ActivityLog, LogMessage, Position};
 use common::retry::RetryDelays;
 use jiff::Timestamp;
@@ -24,16 +24,9 @@ struct Chunk {
 
 impl Chunk {
     /// Says how many events it took in.
-    fn take(&mut self, partition: u32, messages: &[LogMessage]) -> u64 {
+    fn take(&mut self, partition: u32, messages: Vec<LogMessage>) -> u64 {
         let batch = Batch::of(messages, Timestamp::now());
-        for said in batch.changes {
-            match self.accounts.get_mut(&said.cache_key) {
-                Some(known) => known.merge(&said),
-                None => {
-                    self.accounts.insert(said.cache_key.clone(), said);
-                }
-            }
-        }
+        batch.changes.into_iter().for_each(|said| index::fold_in(&mut self.accounts, said));
         self.checkpoints.insert(partition, batch.done.checkpoint());
         batch.done.events
     }
@@ -67,8 +60,9 @@ pub(super) async fn fold_in(
             None => Span::new(log, partition, Position::First, end, retry),
         };
         while let Some(messages) = span.next().await? {
-            let events = chunk.take(partition, &messages);
-            meter.add(messages.len() as u64, events);
+            let read = messages.len() as u64;
+            let events = chunk.take(partition, messages);
+            meter.add(read, events);
             if chunk.accounts.len() >= most_accounts {
                 chunk.write(store, retry).await?;
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use common::account::CacheKey;
-use common::index::{AccountActivity, Checkpoint};
+use common::index::{AccountActivity, Checkpoint, fold_in};
 use common::log::{ActivityLog, LogError, Position};
 use common::retry::RetryDelays;
 use jiff::Timestamp;
@@ -45,9 +45,11 @@ impl<'a> FoldOf<'a> {
                 None => Span::new(self.log, partition, Position::First, end, self.retry),
             };
             while let Some(messages) = span.next().await? {
-                let batch = Batch::of(&messages, Timestamp::now());
-                self.join(batch.changes.into_iter().filter(|said| is_asked_for(&said.cache_key)));
-                meter.add(messages.len() as u64, batch.done.events);
+                let read = messages.len() as u64;
+                let batch = Batch::of(messages, Timestamp::now());
+                let asked_for = batch.changes.into_iter().filter(|said| is_asked_for(&said.cache_key));
+                asked_for.for_each(|said| fold_in(&mut self.accounts, said));
+                meter.add(read, batch.done.events);
                 if self.accounts.len() > self.most_accounts {
                     return Ok(false);
                 }
@@ -55,16 +57,5 @@ impl<'a> FoldOf<'a> {
             self.read.extend(span.read_up_to().map(|checkpoint| (partition, checkpoint)));
         }
         Ok(true)
-    }
-
-    fn join(&mut self, changes: impl Iterator<Item = AccountActivity>) {
-        for said in changes {
-            match self.accounts.get_mut(&said.cache_key) {
-                Some(known) => known.merge(&said),
-                None => {
-                    self.accounts.insert(said.cache_key.clone(), said);
-                }
-            }
-        }
     }
 }

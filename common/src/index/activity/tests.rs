@@ -30,6 +30,14 @@ proptest! {
     }
 
     #[test]
+    fn taking_a_copy_over_gives_what_joining_it_gives(a in vec(said(), 0..5), b in vec(said(), 0..5)) {
+        let (a, b) = (joined(&a), joined(&b));
+        let mut taken_over = a.clone();
+        taken_over.absorb(b.clone());
+        prop_assert_eq!(taken_over, joined([&a, &b]));
+    }
+
+    #[test]
     fn joining_three_copies_gives_the_same_however_they_are_paired(a in said(), b in said(), c in said()) {
         let (left, right) = (joined([&a, &b]), joined([&b, &c]));
         prop_assert_eq!(joined([&left, &c]), joined([&a, &right]));

@@ -16,7 +16,8 @@ use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
 use crate::index::{
     AccountActivity, AccountState, ActivityStore, Checkpoint, Counts, DuePolicy, IndexUpkeep, ListError, ListRequest,
-    Page, ScanCursor, ScanPage, paging, record,
+    Page, ScanCursor, ScanPage, paging,
+    record::{self, RecordError},
 };
 use crate::redis_pool::{AnyConnection, RedisPool};
 
@@ -42,8 +43,7 @@ impl RedisGeneration {
 
     /// Reads the record of the account that `member` stands for.
     pub(super) fn decode(&self, stands_for: &[u8], bytes: &[u8]) -> Result<AccountActivity, BackendError> {
-        let account = record::decode(bytes)
-            .map_err(|e| BackendError::new(Trouble::Corrupt, self.pool.address(), "an account cannot be read", e))?;
+        let account = record::decode(bytes).map_err(|error| self.unreadable(error))?;
         if member(&account.cache_key) != stands_for {
             return Err(self.corrupt("an account is stored in another one's place; rebuild the index"));
         }
@@ -53,9 +53,17 @@ impl RedisGeneration {
     fn decode_of(&self, cache_key: &CacheKey, member: &[u8], record: &[u8]) -> Result<AccountActivity, BackendError> {
         let account = self.decode(member, record)?;
         if account.cache_key != *cache_key {
-            return Err(self.corrupt("two cache keys have one digest; the index cannot keep both"));
+            return Err(self.one_digest());
         }
         Ok(account)
+    }
+
+    pub(super) fn unreadable(&self, error: RecordError) -> BackendError {
+        BackendError::new(Trouble::Corrupt, self.pool.address(), "an account cannot be read", error)
+    }
+
+    pub(super) fn one_digest(&self) -> BackendError {
+        self.corrupt("two cache keys have one digest; the index cannot keep both")
     }
 
     /// The accounts of one shard that are there, with their places in `cache_keys`.

@@ -46,10 +46,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::layout::Layout;
 use crate::account::{CacheKey, ClientId, TenantId};
 use crate::index::AccountState;
-use crate::index::entry::IndexEntry;
 
 /// How many lists of usernames a generation has, in all shards together.
 const USER_LISTS: u32 = 65_536;
@@ -209,38 +207,30 @@ impl Keys {
         format!("{}:client:{client}", self.generation)
     }
 
-    /// `username` is lower-cased. The shards have 65,536 such lists together, so that each stays small enough, up to some
-    /// million accounts, to be packed by Redis; a list of its own for each username would cost three times as much.
+    /// The list of the accounts with a username, which is lower-cased.
     pub(super) fn user(&self, username: &str) -> String {
-        let list = u32::from(u16::from_be_bytes(first_bytes(username))) % self.user_lists;
-        format!("{}:user:{list:04x}", self.generation)
+        self.user_list(self.user_number(username))
+    }
+
+    /// Which list of usernames one is in. The shards have 65,536 such lists together, so that each stays small enough, up
+    /// to some million accounts, to be packed by Redis; a list of its own for each username would cost three times as much.
+    pub(super) fn user_number(&self, username: &str) -> u32 {
+        u32::from(u16::from_be_bytes(first_bytes(username))) % self.user_lists
+    }
+
+    /// The list of usernames with this number.
+    pub(super) fn user_list(&self, number: u32) -> String {
+        format!("{}:user:{number:04x}", self.generation)
     }
 
     /// The list of a tenant's accounts by when they are due.
     pub(super) fn due(&self, tenant: &str) -> String {
         format!("{}:due:{tenant}", self.generation)
     }
-
-    /// The lists that `entry` is in by its last activity.
-    pub(super) fn activity_lists(&self, entry: &IndexEntry<'_>, layout: &Layout) -> Vec<String> {
-        if entry.listed_at.is_none() {
-            return Vec::new();
-        }
-        let client = entry.client.filter(|client| !layout.is_main(client)).map(|client| self.client(client));
-        let user = entry.username.as_ref().map(|username| self.user(username));
-        let mut lists: Vec<String> = client.into_iter().chain(user).collect();
-        for which in [Some(Listed::All), Listed::in_state(entry.state)].into_iter().flatten() {
-            lists.extend(entry.tenant.map(|tenant| self.of_tenant(which, tenant)));
-            if !entry.tenant.is_some_and(|tenant| layout.is_own(tenant)) {
-                lists.push(self.of_others(which));
-            }
-        }
-        lists
-    }
 }
 
 /// Which accounts a list has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Listed {
     /// All that are listed.
     All,

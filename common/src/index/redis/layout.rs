@@ -107,14 +107,14 @@ impl RedisGeneration {
     }
 
     /// The same, with everything decided that `accounts` need.
-    pub(super) async fn layout_for(
+    pub(super) async fn layout_for<'a, I: Iterator<Item = &'a AccountActivity>>(
         &self,
         connection: &mut AnyConnection,
         keys: &Keys,
-        accounts: &[&AccountActivity],
+        accounts: impl FnOnce() -> I,
     ) -> Result<Arc<Layout>, BackendError> {
         let known = self.layout(connection, keys).await?;
-        let open = Undecided::of(&known, accounts);
+        let open = Undecided::of(&known, accounts());
         if open.clients.is_empty() && open.tenants.is_empty() {
             return Ok(known);
         }
@@ -137,7 +137,7 @@ struct Undecided<'a> {
 }
 
 impl<'a> Undecided<'a> {
-    fn of(layout: &Layout, accounts: &[&'a AccountActivity]) -> Self {
+    fn of(layout: &Layout, accounts: impl Iterator<Item = &'a AccountActivity>) -> Self {
         let mut open = Self::default();
         for account in accounts {
             if let Some(tenant) = account.tenant_id().filter(|tenant| layout.is_undecided_on(tenant)) {

@@ -65,7 +65,7 @@ impl RedisIndex {
         check::refuse_eviction(&pool).await?;
         let opened = check::open(&pool, prefix, shards).await?;
         let scripts = Scripts {
-            apply: Script::new(concat!(include_str!("first.lua"), include_str!("apply.lua"))),
+            apply: Script::new(concat!(include_str!("first.lua"), include_str!("apply/apply.lua"))),
             page: Script::new(concat!(include_str!("rank.lua"), include_str!("page.lua"))),
             layout: Script::new(include_str!("layout.lua")),
             checkpoint: Script::new(include_str!("checkpoint.lua")),
