@@ -11,7 +11,7 @@ use redis::Pipeline;
 use sha2::{Digest as _, Sha256};
 
 /// Events of a batch, as many as the projector applies together.
-const BATCH: usize = 5_000;
+const BATCH: usize = 10_000;
 /// Accounts of a pipeline.
 const PIPELINE: usize = 500;
 /// Of a record of the index for such an event.

@@ -32,8 +32,8 @@ impl Default for ProjectorSettings {
     fn default() -> Self {
         Self {
             held_messages: 4_096,
-            held_bytes: 64 * 1024 * 1024,
-            batch_events: 5_000,
+            held_bytes: 32 * 1024 * 1024,
+            batch_events: 10_000,
             look_every: Duration::from_secs(10),
             look_for_swap_every: Duration::from_secs(1),
             look_at_retention_every: Duration::from_secs(30),

@@ -18,7 +18,6 @@ use super::RedisGeneration;
 use super::keys::{Keys, LAYOUT_CLIENT, LAYOUT_ID, LAYOUT_TENANT};
 use crate::account::{ClientId, TenantId};
 use crate::backend::BackendError;
-use crate::index::AccountActivity;
 use crate::redis_pool::AnyConnection;
 
 /// How many tenants of a shard have lists of their own alone. Each is one more list to put together.
@@ -44,11 +43,17 @@ impl Layout {
         self.own_tenants.contains(tenant)
     }
 
+    /// Whether there is a main app.
+    pub(super) fn has_main(&self) -> bool {
+        self.main_client.is_some()
+    }
+
     pub(super) fn own_tenants(&self) -> impl Iterator<Item = &TenantId> {
         self.own_tenants.iter()
     }
 
-    fn is_undecided_on(&self, tenant: &TenantId) -> bool {
+    /// Whether the shard has a place left for this tenant among its own.
+    pub(super) fn is_undecided_on(&self, tenant: &TenantId) -> bool {
         self.own_tenants.len() < OWN_TENANTS && !self.is_own(tenant)
     }
 
@@ -106,54 +111,28 @@ impl RedisGeneration {
         Ok(self.layouts.keep(keys, fields))
     }
 
-    /// The same, with everything decided that `accounts` need.
-    pub(super) async fn layout_for<'a, I: Iterator<Item = &'a AccountActivity>>(
+    /// Decides what is open; whoever comes first decides for all.
+    pub(super) async fn decide(
         &self,
         connection: &mut AnyConnection,
         keys: &Keys,
-        accounts: impl FnOnce() -> I,
-    ) -> Result<Arc<Layout>, BackendError> {
-        let known = self.layout(connection, keys).await?;
-        let open = Undecided::of(&known, accounts());
-        if open.clients.is_empty() && open.tenants.is_empty() {
-            return Ok(known);
-        }
+        open: Undecided<'_>,
+    ) -> Result<(), BackendError> {
         let mut call = self.scripts.layout.prepare_invoke();
         call.key(keys.layout()).key(keys.dropped()).arg(uuid::Uuid::new_v4().simple().to_string()).arg(OWN_TENANTS);
-        call.arg(most(open.clients).first().map_or("", |client| client.as_str()));
-        for tenant in most(open.tenants).iter().take(OWN_TENANTS) {
+        call.arg(open.client.map_or("", |client| client.as_str()));
+        for tenant in open.tenants.iter().take(OWN_TENANTS) {
             call.arg(tenant.as_str());
         }
         let fields = call.invoke_async(connection).await.map_err(|e| self.pool.error(e))?;
-        Ok(self.layouts.keep(keys, fields))
+        self.layouts.keep(keys, fields);
+        Ok(())
     }
 }
 
-/// What a batch is of that nothing is decided on, with the number of its accounts.
-#[derive(Default)]
-struct Undecided<'a> {
-    clients: HashMap<&'a ClientId, usize>,
-    tenants: HashMap<&'a TenantId, usize>,
-}
-
-impl<'a> Undecided<'a> {
-    fn of(layout: &Layout, accounts: impl Iterator<Item = &'a AccountActivity>) -> Self {
-        let mut open = Self::default();
-        for account in accounts {
-            if let Some(tenant) = account.tenant_id().filter(|tenant| layout.is_undecided_on(tenant)) {
-                *open.tenants.entry(tenant).or_default() += 1;
-            }
-            if let Some(details) = account.details.as_ref().filter(|_| layout.main_client.is_none()) {
-                *open.clients.entry(&details.value.client_id).or_default() += 1;
-            }
-        }
-        open
-    }
-}
-
-/// Those of the most accounts first.
-fn most<T: Ord + Copy>(counted: HashMap<T, usize>) -> Vec<T> {
-    let mut counted: Vec<(T, usize)> = counted.into_iter().collect();
-    counted.sort_unstable_by_key(|(name, accounts)| (std::cmp::Reverse(*accounts), *name));
-    counted.into_iter().map(|(name, _)| name).collect()
+/// What a batch is of that nothing is decided on, that of the most accounts first.
+pub(super) struct Undecided<'a> {
+    /// The app most accounts are of, where there is no main one.
+    pub(super) client: Option<&'a ClientId>,
+    pub(super) tenants: Vec<&'a TenantId>,
 }

@@ -6,7 +6,7 @@ use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind};
 use super::moves::{Moves, Standing};
 use crate::index::entry::IndexEntry;
 use crate::index::redis::keys::Keys;
-use crate::index::redis::layout::Layout;
+use crate::index::redis::layout::{Layout, Undecided};
 use crate::index::redis::shards::Member;
 use crate::index::{AccountActivity, DuePolicy, record};
 
@@ -14,15 +14,6 @@ use crate::index::{AccountActivity, DuePolicy, record};
 pub(super) enum Stored {
     Nothing,
     Record(Vec<u8>, Box<AccountActivity>),
-}
-
-impl Stored {
-    pub(super) fn account(&self) -> Option<&AccountActivity> {
-        match self {
-            Self::Nothing => None,
-            Self::Record(_, account) => Some(account),
-        }
-    }
 }
 
 /// One account that has to be written.
@@ -50,6 +41,11 @@ impl<'a> Batch<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+
+    /// What the shard has to decide on before any of it is written.
+    pub(super) fn undecided(&self) -> Option<Undecided<'_>> {
+        self.moves.undecided().filter(|_| !self.is_empty())
     }
 
     /// Joins what is said of an account with what is stored. Says whether it has to be written for it.

@@ -21,8 +21,8 @@ use crate::redis_pool::AnyConnection;
 
 /// How many accounts one script writes: some milliseconds in which Redis serves nobody else.
 const CHUNK: usize = 500;
-/// While Redis writes one chunk, another is merged here.
-const CHUNKS_AT_ONCE: usize = 2;
+/// While Redis writes one chunk, others are read and merged here: a read waits in Redis for the write before it.
+const CHUNKS_AT_ONCE: usize = 4;
 /// Shards of a cluster may be on as many servers.
 const MOST_CHUNKS_AT_ONCE: usize = 8;
 
@@ -64,8 +64,10 @@ impl RedisGeneration {
         let policy = self.due_policy().await?;
         let connection = self.pool.get().await?;
         let chunks = self.chunks(&accounts);
-        let calls: Vec<_> =
-            chunks.into_iter().map(|(keys, chunk)| self.apply_chunk(connection.clone(), keys, &policy, chunk)).collect();
+        let calls: Vec<_> = chunks
+            .into_iter()
+            .map(|(keys, chunk)| self.apply_chunk(connection.clone(), keys, &policy, chunk))
+            .collect();
         let at_once = self.shards.all().len().clamp(CHUNKS_AT_ONCE, MOST_CHUNKS_AT_ONCE);
         stream::iter(calls).buffer_unordered(at_once).try_collect().await
     }
@@ -118,14 +120,17 @@ impl RedisGeneration {
         chunk: &[Said<'a>],
     ) -> Result<Vec<Vec<Said<'a>>>, BackendError> {
         let stored = self.read_chunk(connection, keys, chunk).await?;
-        let accounts = || chunk.iter().map(|said| said.account).chain(stored.iter().filter_map(Stored::account));
-        let layout = self.layout_for(connection, keys, accounts).await?;
+        let layout = self.layout(connection, keys).await?;
         let mut batch = Batch::new(keys, policy, &layout);
         let mut tried = Vec::with_capacity(chunk.len());
         for (said, stored) in chunk.iter().zip(stored) {
             if batch.join(said.member, said.account, stored) {
                 tried.push(*said);
             }
+        }
+        if let Some(undecided) = batch.undecided() {
+            self.decide(connection, keys, undecided).await?;
+            return Ok(vec![tried]);
         }
         Ok(match self.write(connection, keys, &batch).await? {
             Written::All => Vec::new(),
@@ -189,9 +194,13 @@ impl RedisGeneration {
         let keys = self.shards.of(&member);
         let mut connection = self.pool.get().await?;
         for pause in pauses() {
-            let layout = self.layout_for(&mut connection, keys, || expected.into_iter().chain(with)).await?;
+            let layout = self.layout(&mut connection, keys).await?;
             let mut batch = Batch::new(keys, &policy, &layout);
             batch.replace(member, expected, with);
+            if let Some(undecided) = batch.undecided() {
+                self.decide(&mut connection, keys, undecided).await?;
+                continue;
+            }
             match self.write(&mut connection, keys, &batch).await? {
                 Written::All => return Ok(true),
                 Written::Not(_) => return Ok(false),

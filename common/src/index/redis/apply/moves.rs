@@ -7,7 +7,7 @@ use crate::account::{ClientId, TenantId};
 use crate::index::AccountState;
 use crate::index::entry::IndexEntry;
 use crate::index::redis::keys::{Keys, Listed, count_field};
-use crate::index::redis::layout::Layout;
+use crate::index::redis::layout::{Layout, Undecided};
 use crate::index::redis::shards::Member;
 
 /// A list of the shard. Tenants and apps stand for themselves by their numbers in this call, so that each account costs no
@@ -64,21 +64,30 @@ impl<'a> Moves<'a> {
 
     /// Where an account with this entry stands.
     pub(super) fn standing(&mut self, entry: &IndexEntry<'_>) -> Standing {
-        let tenant = entry.tenant.map(|tenant| self.tenants.number(tenant));
+        let tenant = entry.tenant.map(|tenant| self.tenants.number(tenant, |tenant| self.layout.is_own(tenant)));
         let mut places = Vec::with_capacity(4);
         if let Some(score) = entry.listed_at {
-            let client = entry.client.filter(|client| !self.layout.is_main(client));
-            places.extend(client.map(|client| (ListId::Client(self.clients.number(client)), score)));
+            let client = entry.client.map(|client| self.clients.number(client, |client| self.layout.is_main(client)));
+            let listed_client = client.filter(|client| !self.clients.is_decided_on(*client));
+            places.extend(listed_client.map(|client| (ListId::Client(client), score)));
             places.extend(entry.username.as_ref().map(|name| (ListId::User(self.keys.user_number(name)), score)));
             for which in [Some(Listed::All), Listed::in_state(entry.state)].into_iter().flatten() {
                 places.extend(tenant.map(|tenant| (ListId::OfTenant(which, tenant), score)));
-                if !entry.tenant.is_some_and(|tenant| self.layout.is_own(tenant)) {
+                if !tenant.is_some_and(|tenant| self.tenants.is_decided_on(tenant)) {
                     places.push((ListId::OfOthers(which), score));
                 }
             }
         }
         places.extend(entry.due_at.map(|due_at| (ListId::Due(tenant), due_at)));
         Standing { places, counted: Some((entry.state, tenant)) }
+    }
+
+    /// What the shard has to decide on first, of what stands here.
+    pub(super) fn undecided(&self) -> Option<Undecided<'_>> {
+        let client = self.clients.most().next().filter(|_| !self.layout.has_main());
+        let tenants: Vec<&TenantId> =
+            self.tenants.most().filter(|tenant| self.layout.is_undecided_on(tenant)).collect();
+        (client.is_some() || !tenants.is_empty()).then_some(Undecided { client, tenants })
     }
 
     /// Moves an account; from nowhere, or to nowhere, where that is `None`.
@@ -144,10 +153,16 @@ impl<'a> Moves<'a> {
 }
 
 /// Names and their numbers, from 0.
-#[derive(Debug)]
 struct Numbered<T> {
     numbers: HashMap<T, usize>,
-    names: Vec<T>,
+    names: Vec<Name<T>>,
+}
+
+struct Name<T> {
+    name: T,
+    is_decided_on: bool,
+    /// How often an account of it stood somewhere.
+    uses: usize,
 }
 
 impl<T> Default for Numbered<T> {
@@ -156,18 +171,30 @@ impl<T> Default for Numbered<T> {
     }
 }
 
-impl<T: Clone + Eq + Hash> Numbered<T> {
-    fn number(&mut self, name: &T) -> usize {
+impl<T: Clone + Ord + Hash> Numbered<T> {
+    fn number(&mut self, name: &T, is_decided_on: impl FnOnce(&T) -> bool) -> usize {
         if let Some(number) = self.numbers.get(name) {
+            self.names[*number].uses += 1;
             return *number;
         }
         let number = self.names.len();
         self.numbers.insert(name.clone(), number);
-        self.names.push(name.clone());
+        self.names.push(Name { name: name.clone(), is_decided_on: is_decided_on(name), uses: 1 });
         number
     }
 
     fn name(&self, number: usize) -> &T {
-        &self.names[number]
+        &self.names[number].name
+    }
+
+    fn is_decided_on(&self, number: usize) -> bool {
+        self.names[number].is_decided_on
+    }
+
+    /// All names, those of the most accounts first.
+    fn most(&self) -> impl Iterator<Item = &T> {
+        let mut names: Vec<&Name<T>> = self.names.iter().collect();
+        names.sort_unstable_by(|a, b| b.uses.cmp(&a.uses).then_with(|| a.name.cmp(&b.name)));
+        names.into_iter().map(|name| &name.name)
     }
 }
