@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use common::account::CacheKey;
-use common::event::ActivityEvent;
 use common::index::{AccountActivity, Checkpoint, fold_in};
 use common::log::{DeadLetter, LogMessage, MessageDigest};
 use jiff::Timestamp;
@@ -37,10 +36,9 @@ impl Done {
     }
 }
 
-/// A batch that messages are still added to.
+/// What messages of one partition were, beside what they say of the accounts.
 #[derive(Debug, Default)]
-pub(crate) struct OpenBatch {
-    accounts: HashMap<CacheKey, AccountActivity>,
+pub(crate) struct Tally {
     letters: Vec<DeadLetter>,
     bytes: usize,
     events: usize,
@@ -48,15 +46,19 @@ pub(crate) struct OpenBatch {
     last: Option<LogMessage>,
 }
 
-impl OpenBatch {
-    /// Folds a message in, refusing the events that are too far ahead of `now`.
-    pub(crate) fn add(&mut self, mut message: LogMessage, now: Timestamp) {
+impl Tally {
+    /// Takes a message apart: hands on what each event says, and refuses those that are too far ahead of `now`.
+    pub(crate) fn add(&mut self, mut message: LogMessage, now: Timestamp, mut hand_on: impl FnMut(AccountActivity)) {
         self.bytes += message.body_bytes();
         for (index, event) in std::mem::take(&mut message.events).into_iter().enumerate() {
             let checked =
                 event.and_then(|event| event.check_time(now).map(|()| event).map_err(|e| message.refuse(index, e)));
             match checked {
-                Ok(event) => self.fold_in(event),
+                Ok(event) => {
+                    self.events += 1;
+                    self.newest_event = self.newest_event.max(Some(event.time));
+                    hand_on(event.into());
+                }
                 Err(refused) => self.letters.push(DeadLetter {
                     partition: message.partition,
                     offset: message.offset,
@@ -68,42 +70,45 @@ impl OpenBatch {
         self.last = Some(message);
     }
 
-    fn fold_in(&mut self, event: ActivityEvent) {
-        self.events += 1;
-        self.newest_event = self.newest_event.max(Some(event.time));
-        fold_in(&mut self.accounts, event.into());
-    }
-
-    /// Whether no message was added.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.last.is_none()
-    }
-
-    /// How many events it has, those that cannot be applied included.
-    pub(crate) fn events(&self) -> usize {
-        self.events + self.letters.len()
-    }
-
-    /// The batch, with no more messages.
-    pub(crate) fn close(self) -> Batch {
-        let done = Done {
+    pub(crate) fn done(&self) -> Done {
+        Done {
             next_offset: self.last.as_ref().map_or(0, |message| message.offset + 1),
             bytes: self.bytes,
             events: u64::try_from(self.events).unwrap_or(u64::MAX),
             refused: counted(&self.letters),
             newest_event: self.newest_event,
             last_message: self.last.as_ref().map(LogMessage::digest),
-        };
-        Batch { changes: self.accounts.into_values().collect(), letters: self.letters, done }
+        }
     }
 }
 
-impl Batch {
-    /// Folds `messages`, refusing the events that are too far ahead of `now`.
-    pub(crate) fn of(messages: impl IntoIterator<Item = LogMessage>, now: Timestamp) -> Self {
-        let mut batch = OpenBatch::default();
-        messages.into_iter().for_each(|message| batch.add(message, now));
-        batch.close()
+/// A batch that messages are still added to.
+#[derive(Debug, Default)]
+pub(crate) struct OpenBatch {
+    accounts: HashMap<CacheKey, AccountActivity>,
+    tally: Tally,
+}
+
+impl OpenBatch {
+    /// Folds a message in.
+    pub(crate) fn add(&mut self, message: LogMessage, now: Timestamp) {
+        self.tally.add(message, now, |said| fold_in(&mut self.accounts, said));
+    }
+
+    /// Whether no message was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tally.last.is_none()
+    }
+
+    /// How many events it has, those that cannot be applied included.
+    pub(crate) fn events(&self) -> usize {
+        self.tally.events + self.tally.letters.len()
+    }
+
+    /// The batch, with no more messages.
+    pub(crate) fn close(self) -> Batch {
+        let done = self.tally.done();
+        Batch { changes: self.accounts.into_values().collect(), letters: self.tally.letters, done }
     }
 }
 

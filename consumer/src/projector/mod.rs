@@ -37,7 +37,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use self::batch::Batch;
+pub(crate) use self::batch::Tally;
 use self::count::Counter;
 use self::crew::Crew;
 use self::follow::Follower;

@@ -42,6 +42,9 @@ const LOOK_FOR_THE_END_EVERY: Duration = Duration::from_secs(1);
 /// How often it looks for a moment to swap in.
 const MOST_LOOKS: usize = 100;
 
+/// The first may have been on its way to the index when its builder died.
+const SURE_SIGNS_OF_LIFE: u32 = 2;
+
 /// How a rebuild works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RebuildSettings {
@@ -259,6 +262,7 @@ impl Rebuild {
     }
 
     async fn claim(&self) -> Result<Claimed, RebuildError> {
+        let mut signs_of_life = 0;
         loop {
             let found = self.generations.generations().await?.building;
             let Some(building) = found else {
@@ -268,6 +272,10 @@ impl Rebuild {
                 continue;
             };
             if !building.builder.is_empty() && self.is_alive(&building).await? {
+                signs_of_life += 1;
+                if signs_of_life < SURE_SIGNS_OF_LIFE {
+                    continue;
+                }
                 return Err(RebuildError::AlreadyRunning { builder: building.builder, begun_at: building.begun_at });
             }
             let claimed = match self.gap_of(building.number).await? {
@@ -367,7 +375,7 @@ impl Rebuild {
             total += end.saturating_sub(from);
         }
         meter.begin("folding", Some(total));
-        fold_in::fold_in(&**log, generation, &ends, settings.accounts_at_once, settings.retry, meter).await
+        fold_in::fold_in(log, generation, &ends, settings.accounts_at_once, settings.retry, meter).await
     }
 
     /// Waits until the generation has caught up, compares, swaps, and stays a little longer.

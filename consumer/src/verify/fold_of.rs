@@ -9,7 +9,7 @@ use common::retry::RetryDelays;
 use jiff::Timestamp;
 
 use crate::progress::Meter;
-use crate::projector::Batch;
+use crate::projector::Tally;
 use crate::span::Span;
 
 pub(super) struct FoldOf<'a> {
@@ -45,11 +45,15 @@ impl<'a> FoldOf<'a> {
                 None => Span::new(self.log, partition, Position::First, end, self.retry),
             };
             while let Some(messages) = span.next().await? {
-                let read = messages.len() as u64;
-                let batch = Batch::of(messages, Timestamp::now());
-                let asked_for = batch.changes.into_iter().filter(|said| is_asked_for(&said.cache_key));
-                asked_for.for_each(|said| fold_in(&mut self.accounts, said));
-                meter.add(read, batch.done.events);
+                let (read, now, mut tally) = (messages.len() as u64, Timestamp::now(), Tally::default());
+                for message in messages {
+                    tally.add(message, now, |said| {
+                        if is_asked_for(&said.cache_key) {
+                            fold_in(&mut self.accounts, said);
+                        }
+                    });
+                }
+                meter.add(read, tally.done().events);
                 if self.accounts.len() > self.most_accounts {
                     return Ok(false);
                 }

@@ -100,6 +100,8 @@ impl Relay {
             status: self.status.clone(),
             room: Arc::clone(&shared.room),
             shutdown: shutdown.clone(),
+            taken,
+            is_busy: Arc::default(),
         };
         let log = Arc::clone(&self.log);
         let publisher = publish::Publisher::new(log, self.settings, self.status.clone(), published, shared.clone());
@@ -109,7 +111,8 @@ impl Relay {
             status: self.status.clone(),
         };
         let mut stages = JoinSet::new();
-        stages.spawn(taker.run(taken));
+        stages.spawn(taker.clone().help());
+        stages.spawn(taker.run());
         stages.spawn(publisher.run(to_publish, shutdown.clone()));
         stages.spawn(confirmer.run(to_confirm));
         stages

@@ -6,7 +6,7 @@ use super::keys;
 use crate::backend::{BackendError, Trouble};
 use crate::redis_pool::RedisPool;
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const FIRST_GENERATION: u32 = 1;
 
 /// Refuses a server, or a cluster with a node, that would silently drop accounts when its memory is full. The index's keys have no TTL, so the

@@ -9,7 +9,7 @@
 //! | `{prefix}{s0}:g1:parked:`tenant id, `backing_off:`tenant id | sorted set | of one tenant, those in this state |
 //! | `{prefix}{s0}:g1:parked`, `backing_off` | sorted set | of all tenants that are not in the layout, those in this state |
 //! | `{prefix}{s0}:g1:client:`client id | sorted set | those of one app that is not the main one |
-//! | `{prefix}{s0}:g1:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256, modulo 65,536 / shards |
+//! | `{prefix}{s0}:g1:user:`4 hex digits | sorted set | those whose lower-cased username has this beginning of its SHA-256, modulo 65,536 / shards; all at score 0 |
 //! | `{prefix}{s0}:g1:due:`tenant id | sorted set | members of the tenant's accounts that will be due, by when; of no known tenant under an empty id |
 //! | `{prefix}{s0}:g1:due` | sorted set | the tenants that have such accounts, by when the first is due |
 //! | `{prefix}{s0}:g1:layout` | hash | `id`; `client`: the main app; `tenant:` and a tenant id: its accounts are in no list of others |

@@ -44,6 +44,9 @@ impl RedisGeneration {
         after: Option<&Cursor>,
         count: usize,
     ) -> Result<Examined, BackendError> {
+        if let Query::User(username) = &request.query {
+            return self.examine_user(&mut connection, keys, (request, username), after, count).await;
+        }
         for _ in 0..MOST_LAYOUTS {
             let layout = self.layout(&mut connection, keys).await?;
             let lists = self.lists_of(&mut connection, keys, &layout, request).await?;
@@ -66,9 +69,6 @@ impl RedisGeneration {
         request: &ListRequest,
     ) -> Result<Vec<String>, BackendError> {
         let Filter { tenant, client, state } = &request.filter;
-        if let Query::User(username) = &request.query {
-            return Ok(vec![keys.user(&username.lower_cased())]);
-        }
         let which = state.and_then(Listed::in_state).unwrap_or(Listed::All);
         let lists = match tenant {
             Some(tenant) => vec![keys.of_tenant(which, tenant)],
@@ -136,11 +136,15 @@ impl RedisGeneration {
         score: &[u8],
         record: Option<Vec<u8>>,
     ) -> Result<(Cursor, AccountActivity), BackendError> {
-        let record =
-            record.ok_or_else(|| self.corrupt("a list names an account that is not there; rebuild the index"))?;
         let score = std::str::from_utf8(score).ok().and_then(|score| score.parse::<f64>().ok());
         let micros = score.ok_or_else(|| self.corrupt("a score is no number; rebuild the index"))? as i64;
-        Ok((Cursor { micros, member: member.to_vec() }, self.decode(member, &record)?))
+        Ok((Cursor { micros, member: member.to_vec() }, self.listed(member, record)?))
+    }
+
+    /// An account that a list names.
+    pub(super) fn listed(&self, member: &[u8], record: Option<Vec<u8>>) -> Result<AccountActivity, BackendError> {
+        let missing = || self.corrupt("a list names an account that is not there; rebuild the index");
+        self.decode(member, &record.ok_or_else(missing)?)
     }
 }
 

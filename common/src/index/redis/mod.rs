@@ -18,6 +18,7 @@ mod leases;
 mod list;
 mod policies;
 mod shards;
+mod user;
 
 use redis::Script;
 
@@ -36,6 +37,7 @@ pub type RedisIndex = LiveIndex<RedisGenerations>;
 struct Scripts {
     apply: Script,
     page: Script,
+    user: Script,
     layout: Script,
     checkpoint: Script,
     change: Script,
@@ -67,6 +69,7 @@ impl RedisIndex {
         let scripts = Scripts {
             apply: Script::new(concat!(include_str!("first.lua"), include_str!("apply/apply.lua"))),
             page: Script::new(concat!(include_str!("rank.lua"), include_str!("page.lua"))),
+            user: Script::new(include_str!("user.lua")),
             layout: Script::new(include_str!("layout.lua")),
             checkpoint: Script::new(include_str!("checkpoint.lua")),
             change: Script::new(include_str!("change.lua")),

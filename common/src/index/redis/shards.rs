@@ -70,7 +70,7 @@ pub(super) fn merged(shards: Vec<Examined>, order: Order) -> Examined {
 }
 
 /// The order of the sorted sets: by score, and of one score by member.
-fn by(order: Order, a: &Cursor, b: &Cursor) -> Ordering {
+pub(super) fn by(order: Order, a: &Cursor, b: &Cursor) -> Ordering {
     let ascending = a.micros.cmp(&b.micros).then_with(|| a.member.cmp(&b.member));
     match order {
         Order::OldestFirst => ascending,

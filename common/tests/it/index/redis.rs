@@ -102,7 +102,7 @@ async fn an_index_of_another_format_or_kind_is_refused() {
     redis::cmd("HSET").arg(&meta).arg(&["format", "9", "generation", "1"]).exec_async(&mut raw).await.unwrap();
     let error = open(prefix.redis_url(), prefix.as_str()).await.unwrap_err();
     assert_eq!(error.trouble, Trouble::Refused);
-    assert!(error.to_string().contains("has format 9 and this version reads format 3"), "{error}");
+    assert!(error.to_string().contains("has format 9 and this version reads format 4"), "{error}");
 
     redis::cmd("SET").arg(&meta).arg("something else").exec_async(&mut raw).await.unwrap();
     let error = open(prefix.redis_url(), prefix.as_str()).await.unwrap_err();

@@ -70,7 +70,8 @@ impl<'a> Moves<'a> {
             let client = entry.client.map(|client| self.clients.number(client, |client| self.layout.is_main(client)));
             let listed_client = client.filter(|client| !self.clients.is_decided_on(*client));
             places.extend(listed_client.map(|client| (ListId::Client(client), score)));
-            places.extend(entry.username.as_ref().map(|name| (ListId::User(self.keys.user_number(name)), score)));
+            // In no order, so that an activity does not write it.
+            places.extend(entry.username.as_ref().map(|name| (ListId::User(self.keys.user_number(name)), 0)));
             for which in [Some(Listed::All), Listed::in_state(entry.state)].into_iter().flatten() {
                 places.extend(tenant.map(|tenant| (ListId::OfTenant(which, tenant), score)));
                 if !tenant.is_some_and(|tenant| self.tenants.is_decided_on(tenant)) {
