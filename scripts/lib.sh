@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Functions shared by the scripts of this project. The caller has set `-euo pipefail` and stands in the project's root.
 
-say() { printf '%s\n' "test: $*" >&2; }
+say() { printf '%s\n' "$(basename "$0"): $*" >&2; }
 die() {
     printf '%s\n' "error: $*" >&2
     exit 1
@@ -100,10 +100,17 @@ rabbitmq_programs() {
     return 1
 }
 
-# A virtual environment with the Python libraries some tests drive; made again when their list changes.
+# A virtual environment with the Python libraries some tests drive.
 need_python() {
-    local requirements=testkit/python/requirements.txt venv stamp
+    local venv
     venv="$(target_dir)/test-python"
+    install_python testkit/python/requirements.txt "$venv"
+    export TEST_PYTHON="$venv/bin/python"
+}
+
+# Makes the virtual environment $2 with the libraries of $1; again when their list changes.
+install_python() {
+    local requirements=$1 venv=$2 stamp
     [ -f "$requirements" ] || die "$requirements is missing: is this a complete checkout?"
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
 
@@ -114,24 +121,29 @@ need_python() {
         "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"
         printf '%s\n' "$stamp" >"$venv/.requirements"
     fi
-    export TEST_PYTHON="$venv/bin/python"
 }
 
-# The Node libraries some tests drive; installed again when their lock file changes.
+# The Node libraries some tests drive.
 need_node() {
-    npm --version >/dev/null 2>&1 || apt_install nodejs npm
-    local dir stamp
+    local dir
     dir="$(target_dir)/test-node"
-    stamp=$(cat testkit/node/package.json testkit/node/package-lock.json | sha256sum | cut -d' ' -f1)
+    install_node testkit/node "$dir"
+    TEST_NODE=$(command -v node)
+    export TEST_NODE TEST_NODE_MODULES="$dir/node_modules"
+}
+
+# Installs the packages of the lock file in $1 into $2; again when it changes.
+install_node() {
+    local source=$1 dir=$2 stamp
+    npm --version >/dev/null 2>&1 || apt_install nodejs npm
+    stamp=$(cat "$source/package.json" "$source/package-lock.json" | sha256sum | cut -d' ' -f1)
     if [ "$(cat "$dir/.lock" 2>/dev/null)" != "$stamp" ]; then
-        say "node: installing testkit/node/package-lock.json into $dir"
+        say "node: installing $source/package-lock.json into $dir"
         mkdir -p "$dir"
-        cp testkit/node/package.json testkit/node/package-lock.json "$dir/"
+        cp "$source/package.json" "$source/package-lock.json" "$dir/"
         (cd "$dir" && npm ci --engine-strict --no-audit --no-fund --silent </dev/null)
         printf '%s\n' "$stamp" >"$dir/.lock"
     fi
-    TEST_NODE=$(command -v node)
-    export TEST_NODE TEST_NODE_MODULES="$dir/node_modules"
 }
 
 need_chromium() {

@@ -7,6 +7,7 @@ mod cpu;
 mod events;
 mod floor;
 mod measure;
+mod peers;
 mod project;
 mod publish;
 mod rebuild;
@@ -16,7 +17,7 @@ mod space;
 mod visible;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -24,6 +25,7 @@ use clap::{Parser, ValueEnum};
 use url::Url;
 
 use measure::Figure;
+use peers::{Comparison, PeersSize};
 use space::Space;
 
 /// Measures the pipeline against floors and limits of the same run
@@ -36,7 +38,7 @@ struct Arguments {
     /// Redis; it works under a key prefix of its own and removes the keys
     #[arg(long, default_value = "redis://127.0.0.1:6379", value_name = "URL")]
     redis_url: Url,
-    /// At most a minute: small sizes, one run of each
+    /// A minute, and half a minute more with peers: small sizes, one run of each
     #[arg(long)]
     quick: bool,
     /// How often each figure is measured [default: 5, or 1 with --quick]
@@ -45,6 +47,9 @@ struct Arguments {
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Where scripts/bench-peers installed what the peers need [default: bench-peers in the target folder]
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
     /// Write the figures to this file as JSON as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,6 +70,8 @@ enum Part {
     Visible,
     /// Pages and bytes per account as the index grows
     Scale,
+    /// From the log into an index by projectors in other languages
+    Peers,
 }
 
 /// How much is measured.
@@ -79,6 +86,7 @@ struct Size {
     index_sizes: &'static [u64],
     rebuild_events: u64,
     rebuild_accounts: u64,
+    peers: PeersSize,
 }
 
 const FULL: Size = Size {
@@ -91,6 +99,7 @@ const FULL: Size = Size {
     index_sizes: &[10_000, 100_000, 1_000_000],
     rebuild_events: 1_000_000,
     rebuild_accounts: 200_000,
+    peers: PeersSize { at_defaults: 20_000, all: 100_000, disordered: 20_000 },
 };
 const QUICK: Size = Size {
     runs: 1,
@@ -102,6 +111,7 @@ const QUICK: Size = Size {
     index_sizes: &[10_000],
     rebuild_events: 100_000,
     rebuild_accounts: 20_000,
+    peers: PeersSize { at_defaults: 5_000, all: 20_000, disordered: 5_000 },
 };
 
 /// Events and records are many small texts, made in one thread and freed in another.
@@ -124,28 +134,44 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut size = if arguments.quick { QUICK } else { FULL };
     size.runs = arguments.runs.map_or(size.runs, usize::from);
     let space = Space::make(&arguments.amqp_url, &arguments.redis_url).await?;
-    let mut figures = Vec::new();
+    let peers_folder = arguments.peers.map_or_else(peers::standard_folder, Ok)?;
+    let (mut figures, mut comparison) = (Vec::new(), None);
     for part in Part::value_variants() {
         if arguments.only.is_empty() || arguments.only.contains(part) {
-            let measured = measure(*part, &space, size).await;
-            let measured = measured.with_context(|| format!("{part:?} was not measured"))?;
-            report::print(&measured);
-            figures.extend(measured);
+            let measured = measure(*part, &space, size, &peers_folder).await;
+            match measured.with_context(|| format!("{part:?} was not measured"))? {
+                Measured::Figures(measured) => {
+                    report::print(&measured);
+                    figures.extend(measured);
+                }
+                Measured::Peers(measured) => {
+                    peers::print(&measured);
+                    comparison = Some(measured);
+                }
+            }
         }
     }
     if let Some(file) = arguments.json {
-        report::write_json(&file, &space, &figures).await?;
+        report::write_json(&file, &space, &figures, comparison.as_deref()).await?;
     }
     Ok(())
 }
 
-async fn measure(part: Part, space: &Space, size: Size) -> anyhow::Result<Vec<Figure>> {
-    match part {
+/// What a part gives.
+enum Measured {
+    Figures(Vec<Figure>),
+    Peers(Box<Comparison>),
+}
+
+async fn measure(part: Part, space: &Space, size: Size, peers_folder: &Path) -> anyhow::Result<Measured> {
+    let figures = match part {
         Part::Publish => publish::measure(space, size).await,
         Part::Project => project::measure(space, size).await,
         Part::Write => write::measure(space, size).await,
         Part::Rebuild => rebuild::measure(space, size).await,
         Part::Visible => visible::measure(space, size).await,
         Part::Scale => scale::measure(space, size).await,
-    }
+        Part::Peers => return Ok(Measured::Peers(Box::new(peers::measure(space, size, peers_folder).await?))),
+    };
+    Ok(Measured::Figures(figures?))
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::measure::{Figure, Spread, Target};
+use crate::peers::Comparison;
 use crate::space::{Space, Versions};
 
 const HEADINGS: [&str; 8] = ["WHAT", "OURS", "SPREAD", "FLOOR", "x FLOOR", "x LIMIT", "TARGET", "MET"];
@@ -47,7 +48,8 @@ fn in_words(target: Target) -> String {
     }
 }
 
-fn shown(number: f64) -> String {
+/// A number, as exactly as it is worth.
+pub(crate) fn shown(number: f64) -> String {
     match number {
         number if number >= 1000.0 => format!("{number:.0}"),
         number if number >= 10.0 => format!("{number:.1}"),
@@ -61,6 +63,8 @@ struct Document<'a> {
     machine: Machine,
     versions: &'a Versions,
     figures: &'a [Figure],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peers: Option<&'a Comparison>,
 }
 
 #[derive(Serialize)]
@@ -71,9 +75,14 @@ struct Machine {
 }
 
 /// Writes the figures with what they were measured on.
-pub(crate) async fn write_json(file: &Path, space: &Space, figures: &[Figure]) -> anyhow::Result<()> {
-    let document =
-        Document { measured_at: Timestamp::now(), machine: machine().await?, versions: &space.versions, figures };
+pub(crate) async fn write_json(
+    file: &Path,
+    space: &Space,
+    figures: &[Figure],
+    peers: Option<&Comparison>,
+) -> anyhow::Result<()> {
+    let (measured_at, versions) = (Timestamp::now(), &space.versions);
+    let document = Document { measured_at, machine: machine().await?, versions, figures, peers };
     let text = serde_json::to_string_pretty(&document)?;
     tokio::fs::write(file, text).await.with_context(|| format!("{} cannot be written", file.display()))
 }

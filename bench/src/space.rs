@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 16;
 /// The servers, and a vhost of its own on RabbitMQ.
 pub(crate) struct Space {
     vhost: Vhost,
-    redis_url: Url,
+    pub(crate) redis_url: Url,
     pub(crate) pool: RedisPool,
     pub(crate) versions: Versions,
 }

@@ -1,0 +1,54 @@
+"""A projector with aio-pika and redis-py."""
+
+import asyncio
+import json
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+
+from event_index import AMQP_URL, IS_TUNED, STREAM, PlainIndex, Progress, TunedIndex, next_batch, say
+
+PREFETCH_PLAIN = 10
+PREFETCH_TUNED = 500
+
+
+async def main() -> None:
+    connection = await aio_pika.connect_robust(AMQP_URL)
+    async with connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=PREFETCH_TUNED if IS_TUNED else PREFETCH_PLAIN)
+        queue = await channel.declare_queue(STREAM, durable=True, arguments={"x-queue-type": "stream"})
+        await (tuned(queue) if IS_TUNED else plain(queue))
+
+
+async def plain(queue: AbstractQueue) -> None:
+    index, progress = PlainIndex(), Progress()
+    await index.redis.ping()
+    say("connected")
+    async with queue.iterator(arguments={"x-stream-offset": "first"}) as messages:
+        async for message in messages:
+            async with message.process():
+                await index.apply(json.loads(message.body))
+            progress.add()
+            # Before the iterator is left: it gives back what it has with a nack, which streams answer with an error.
+            if progress.is_done:
+                return say("done")
+
+
+async def tuned(queue: AbstractQueue) -> None:
+    index = TunedIndex()
+    offset = await index.load()
+    progress = Progress(offset)
+    arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    say("connected")
+    await queue.consume(arrived.put, arguments={"x-stream-offset": offset})
+    while not progress.is_done:
+        batch = await next_batch(arrived)
+        offset += len(batch)
+        await index.apply((message.body for message in batch), offset)
+        await batch[-1].ack(multiple=True)
+        progress.add(len(batch))
+    say("done")
+
+
+asyncio.run(main())

@@ -1,0 +1,73 @@
+"""A projector with FastStream and redis-py."""
+
+import asyncio
+import json
+
+from faststream import AckPolicy
+from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitMessage, RabbitQueue
+
+from event_index import AMQP_URL, IS_TUNED, STREAM, PlainIndex, Progress, TunedIndex, next_batch, say
+
+PREFETCH_PLAIN = 10
+PREFETCH_TUNED = 500
+
+queue = RabbitQueue(STREAM, queue_type=QueueType.STREAM, durable=True)
+
+
+async def plain() -> None:
+    index, progress, done = PlainIndex(), Progress(), asyncio.Event()
+    await index.redis.ping()
+    broker = RabbitBroker(AMQP_URL)
+
+    @broker.subscriber(queue, channel=Channel(prefetch_count=PREFETCH_PLAIN), consume_args={"x-stream-offset": "first"})
+    async def handle(body: bytes) -> None:
+        await index.apply(json.loads(body))
+        progress.add()
+        if progress.is_done:
+            done.set()
+
+    await broker.connect()
+    say("connected")
+    async with broker:
+        await broker.start()
+        await done.wait()
+        say("done")
+
+
+async def as_it_came(message: RabbitMessage) -> RabbitMessage:
+    """A decoder that hands the message to the handler: the batch needs its body and its ack."""
+    return message
+
+
+async def tuned() -> None:
+    index = TunedIndex()
+    offset = await index.load()
+    progress = Progress(offset)
+    arrived: asyncio.Queue[RabbitMessage] = asyncio.Queue()
+    # Without logger, validation and injection a message costs less.
+    broker = RabbitBroker(AMQP_URL, logger=None, apply_types=False)
+
+    @broker.subscriber(
+        queue,
+        channel=Channel(prefetch_count=PREFETCH_TUNED),
+        consume_args={"x-stream-offset": offset},
+        ack_policy=AckPolicy.MANUAL,
+        decoder=as_it_came,
+    )
+    async def handle(message: RabbitMessage) -> None:
+        await arrived.put(message)
+
+    await broker.connect()
+    say("connected")
+    async with broker:
+        await broker.start()
+        while not progress.is_done:
+            batch = await next_batch(arrived)
+            offset += len(batch)
+            await index.apply((message.body for message in batch), offset)
+            await batch[-1].ack(multiple=True)
+            progress.add(len(batch))
+        say("done")
+
+
+asyncio.run(tuned() if IS_TUNED else plain())
