@@ -43,19 +43,25 @@ async fn redis_seconds(pool: &RedisPool) -> anyhow::Result<f64> {
 }
 
 async fn broker_seconds() -> anyhow::Result<f64> {
-    let mut ticks = 0.0;
+    let ticks = broker_files("stat").await?.iter().filter_map(|stat| ticks_in(stat)).sum::<f64>();
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// A file of `/proc` of each Erlang node of this machine.
+pub(crate) async fn broker_files(name: &str) -> anyhow::Result<Vec<String>> {
+    let mut files = Vec::new();
     let mut processes = tokio::fs::read_dir("/proc").await?;
     while let Some(process) = processes.next_entry().await? {
         let folder = process.path();
         // A process may end while it is looked at.
-        if let Ok(name) = tokio::fs::read_to_string(folder.join("comm")).await
-            && name.trim() == BROKER_PROCESS
-            && let Ok(stat) = tokio::fs::read_to_string(folder.join("stat")).await
+        if let Ok(command) = tokio::fs::read_to_string(folder.join("comm")).await
+            && command.trim() == BROKER_PROCESS
+            && let Ok(file) = tokio::fs::read_to_string(folder.join(name)).await
         {
-            ticks += ticks_in(&stat).unwrap_or_default();
+            files.push(file);
         }
     }
-    Ok(ticks / TICKS_PER_SECOND)
+    Ok(files)
 }
 
 /// The sum of the fields `utime` and `stime`, which follow the command's name in parentheses.

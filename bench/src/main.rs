@@ -7,6 +7,7 @@ mod cpu;
 mod events;
 mod floor;
 mod measure;
+mod memory;
 mod peers;
 mod project;
 mod publish;

@@ -16,6 +16,7 @@ use crate::cpu::Seconds;
 use crate::events::events;
 use crate::floor::{PlainStream, declare_stream, project_one_by_one, publish_one_by_one, write_in_pipelines};
 use crate::measure::{Figure, Run, Target};
+use crate::memory::{Resident, Watch};
 use crate::space::Space;
 
 /// Of one message, as the relay makes them under load.
@@ -34,9 +35,9 @@ pub(crate) async fn measure(space: &Space, size: Size) -> anyhow::Result<Vec<Fig
     }
     let plain = declare_stream(&space.amqp_url(), "bench.project").await?;
     publish_one_by_one(&plain, &events).await?;
-    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    let (mut rates, mut used) = (Vec::new(), Vec::new());
     for _ in 0..size.runs {
-        rates.push(run(space, &log, begins_at, &plain, &events, &mut cpu).await?);
+        rates.push(run(space, &log, begins_at, &plain, &events, &mut used).await?);
     }
     log.close().await;
     let mut figures = vec![Figure {
@@ -45,7 +46,7 @@ pub(crate) async fn measure(space: &Space, size: Size) -> anyhow::Result<Vec<Fig
         runs: rates,
         target: Some(Target::TimesFloor(2.5)),
     }];
-    figures.extend(by_process(&cpu, size.events));
+    figures.extend(by_process(&used, size.events));
     Ok(figures)
 }
 
@@ -55,16 +56,16 @@ async fn run(
     begins_at: u64,
     plain: &PlainStream,
     events: &[ActivityEvent],
-    cpu: &mut Vec<Seconds>,
+    used: &mut Vec<(Seconds, Resident)>,
 ) -> anyhow::Result<Run> {
     let prefix = space.prefix();
     let floor = project_one_by_one(plain, events.len(), &space.pool, &format!("{prefix}floor:")).await?;
     let limit = write_in_pipelines(events, &space.pool, &format!("{prefix}bare:")).await?;
     let index = space.index(&prefix).await?;
     index.store_checkpoint(0, Checkpoint::at(begins_at)).await?;
-    let before = space.cpu().await?;
+    let (before, memory) = (space.cpu().await?, Watch::begin(&space.pool).await?);
     let ours = project(log, &index, events.len()).await?;
-    cpu.push(space.cpu().await? - before);
+    used.push((space.cpu().await? - before, memory.end(&space.pool).await?));
     compare(&index, events).await?;
     Ok(Run { ours, floor: Some(floor), limit: Some(limit) })
 }
@@ -117,17 +118,20 @@ pub(crate) async fn compare(index: &Arc<RedisIndex>, events: &[ActivityEvent]) -
     Ok(())
 }
 
-fn by_process(cpu: &[Seconds], events: usize) -> Vec<Figure> {
+fn by_process(used: &[(Seconds, Resident)], events: usize) -> Vec<Figure> {
     let per_100k = 100_000.0 / events as f64;
-    let figure = |who: &str, spent: fn(&Seconds) -> f64| Figure {
-        what: format!("CPU per 100,000 events, {who}"),
-        unit: "s",
-        runs: cpu.iter().map(|seconds| Run::alone(spent(seconds) * per_100k)).collect(),
+    let figure = |what: &str, unit, value: &dyn Fn(&(Seconds, Resident)) -> f64| Figure {
+        what: what.to_owned(),
+        unit,
+        runs: used.iter().map(|used| Run::alone(value(used))).collect(),
         target: None,
     };
     vec![
-        figure("projector", |seconds| seconds.ours),
-        figure("Redis", |seconds| seconds.redis),
-        figure("RabbitMQ", |seconds| seconds.broker),
+        figure("CPU per 100,000 events, projector", "s", &|(cpu, _)| cpu.ours * per_100k),
+        figure("CPU per 100,000 events, Redis", "s", &|(cpu, _)| cpu.redis * per_100k),
+        figure("CPU per 100,000 events, RabbitMQ", "s", &|(cpu, _)| cpu.broker * per_100k),
+        figure("memory, projector, rise at most", "MiB", &|(_, memory)| memory.ours),
+        figure("memory, Redis, rise", "MiB", &|(_, memory)| memory.redis),
+        figure("memory, RabbitMQ", "MiB", &|(_, memory)| memory.broker),
     ]
 }

@@ -183,6 +183,9 @@ pub fn decode_draft(json: &[u8]) -> Result<EventDraft, ContractError> {
 ///
 /// A missing content type, and `application/json`, are taken for what the body looks like.
 pub fn decode(content_type: Option<&str>, body: &[u8]) -> Vec<Result<ActivityEvent, Refused>> {
+    if let Some(events) = decode_good_batch(content_type, body) {
+        return events;
+    }
     match split(content_type, body) {
         Err(error) => vec![Err(Refused { index: None, error, raw: body.to_vec() })],
         Ok(Body::One(event)) => vec![read_event(None, event)],
@@ -190,6 +193,18 @@ pub fn decode(content_type: Option<&str>, body: &[u8]) -> Vec<Result<ActivityEve
             events.iter().enumerate().map(|(index, event)| read_event(Some(index), event.get().as_bytes())).collect()
         }
     }
+}
+
+/// Reads a batch in which nothing is wrong, as it is nearly always, without looking for where each event ends first.
+fn decode_good_batch(content_type: Option<&str>, body: &[u8]) -> Option<Vec<Result<ActivityEvent, Refused>>> {
+    if body.len() > MAX_BODY_BYTES || !is_batch(content_type, body).ok()? {
+        return None;
+    }
+    let events: Vec<ReadEvent<'_>> = serde_json::from_slice(body).ok()?;
+    if events.len() > MAX_EVENTS_PER_BATCH {
+        return None;
+    }
+    events.into_iter().map(|event| event.into_event().ok().map(Ok)).collect()
 }
 
 /// The event at `index` of what [`decode`] gave for this body, as refused with `error`.
@@ -236,18 +251,7 @@ fn read_event(index: Option<usize>, json: &[u8]) -> Result<ActivityEvent, Refuse
 }
 
 fn event_from(json: &[u8]) -> Result<ActivityEvent, ContractError> {
-    let read: ReadEvent<'_> = parse(json)?;
-    let Some(time) = read.time else {
-        return Err(field("time", "is missing"));
-    };
-    Ok(ActivityEvent {
-        activity: read.activity()?,
-        id: read.id,
-        source: read.source,
-        subject: read.subject,
-        time: to_microseconds(time),
-        traceparent: read.traceparent,
-    })
+    parse::<ReadEvent<'_>>(json)?.into_event()
 }
 
 #[derive(Deserialize)]
@@ -269,6 +273,20 @@ struct ReadEvent<'a> {
 }
 
 impl ReadEvent<'_> {
+    fn into_event(self) -> Result<ActivityEvent, ContractError> {
+        let Some(time) = self.time else {
+            return Err(field("time", "is missing"));
+        };
+        Ok(ActivityEvent {
+            activity: self.activity()?,
+            id: self.id,
+            source: self.source,
+            subject: self.subject,
+            time: to_microseconds(time),
+            traceparent: self.traceparent,
+        })
+    }
+
     fn activity(&self) -> Result<Activity, ContractError> {
         let data = self.data.get().as_bytes();
         Ok(match self.event_type {

@@ -32,7 +32,7 @@ impl Default for ProjectorSettings {
     fn default() -> Self {
         Self {
             held_messages: 4_096,
-            held_bytes: 32 * 1024 * 1024,
+            held_bytes: 16 * 1024 * 1024,
             batch_events: 10_000,
             look_every: Duration::from_secs(10),
             look_for_swap_every: Duration::from_secs(1),
