@@ -45,6 +45,7 @@ async fn an_index_on_servers_is_the_fold_whoever_is_killed() {
     let options = RabbitMqOptions { topology, ..RabbitMqOptions::new(broker.url().parse().unwrap()) };
     let log = RabbitMqLog::connect(&options).unwrap();
     log.declare().await.unwrap();
+    broker.remember_what_was_declared().await;
     let servers = Servers {
         log: Some(broker.url()),
         index: Some(prefix.redis_url().to_string()),
