@@ -136,26 +136,30 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     size.runs = arguments.runs.map_or(size.runs, usize::from);
     let space = Space::make(&arguments.amqp_url, &arguments.redis_url).await?;
     let peers_folder = arguments.peers.map_or_else(peers::standard_folder, Ok)?;
-    let (mut figures, mut comparison) = (Vec::new(), None);
-    for part in Part::value_variants() {
-        if arguments.only.is_empty() || arguments.only.contains(part) {
-            let measured = measure(*part, &space, size, &peers_folder).await;
-            match measured.with_context(|| format!("{part:?} was not measured"))? {
-                Measured::Figures(measured) => {
-                    report::print(&measured);
-                    figures.extend(measured);
-                }
-                Measured::Peers(measured) => {
-                    peers::print(&measured);
-                    comparison = Some(measured);
-                }
+    let (mut figures, mut comparison, mut failure) = (Vec::new(), None, None);
+    let is_asked_for = |part: &&Part| arguments.only.is_empty() || arguments.only.contains(part);
+    for part in Part::value_variants().iter().filter(is_asked_for) {
+        let measured = measure(*part, &space, size, &peers_folder).await;
+        match measured.with_context(|| format!("{part:?} was not measured")) {
+            Ok(Measured::Figures(measured)) => {
+                report::print(&measured);
+                figures.extend(measured);
+            }
+            Ok(Measured::Peers(measured)) => {
+                peers::print(&measured);
+                comparison = Some(measured);
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
             }
         }
     }
+    // What was measured before something failed is kept, too.
     if let Some(file) = arguments.json {
         report::write_json(&file, &space, &figures, comparison.as_deref()).await?;
     }
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 /// What a part gives.
