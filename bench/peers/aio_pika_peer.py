@@ -6,7 +6,7 @@ import json
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
-from event_index import AMQP_URL, IS_TUNED, STREAM, PlainIndex, Progress, TunedIndex, next_batch, say
+from event_index import AMQP_URL, IS_TUNED, STREAM, PlainIndex, Progress, TunedIndex, apply_in_batches, say
 
 PREFETCH_PLAIN = 10
 PREFETCH_TUNED = 500
@@ -38,17 +38,10 @@ async def plain(queue: AbstractQueue) -> None:
 async def tuned(queue: AbstractQueue) -> None:
     index = TunedIndex()
     offset = await index.load()
-    progress = Progress(offset)
     arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     say("connected")
     await queue.consume(arrived.put, arguments={"x-stream-offset": offset})
-    while not progress.is_done:
-        batch = await next_batch(arrived)
-        offset += len(batch)
-        await index.apply((message.body for message in batch), offset)
-        await batch[-1].ack(multiple=True)
-        progress.add(len(batch))
-    say("done")
+    await apply_in_batches(arrived, index, offset)
 
 
 asyncio.run(main())

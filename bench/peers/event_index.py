@@ -129,3 +129,15 @@ def as_arguments(event: Event) -> tuple[str | int, ...]:
     kind = event["type"].split(".")[1]
     tenant, username = data.get("tenant_id", ""), data.get("username", "")
     return kind, event["subject"], micros, event["id"], tenant, username, json.dumps(data)
+
+
+async def apply_in_batches(arrived: asyncio.Queue[Message], index: TunedIndex, offset: int) -> None:
+    """Applies what arrives from this offset on, each batch with one ack for all of it, until all is applied."""
+    progress = Progress(offset)
+    while not progress.is_done:
+        batch = await next_batch(arrived)
+        offset += len(batch)
+        await index.apply((message.body for message in batch), offset)
+        await batch[-1].ack(multiple=True)
+        progress.add(len(batch))
+    say("done")

@@ -6,7 +6,7 @@ import json
 from faststream import AckPolicy
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitMessage, RabbitQueue
 
-from event_index import AMQP_URL, IS_TUNED, STREAM, PlainIndex, Progress, TunedIndex, next_batch, say
+from event_index import AMQP_URL, IS_TUNED, STREAM, PlainIndex, Progress, TunedIndex, apply_in_batches, say
 
 PREFETCH_PLAIN = 10
 PREFETCH_TUNED = 500
@@ -42,7 +42,6 @@ async def as_it_came(message: RabbitMessage) -> RabbitMessage:
 async def tuned() -> None:
     index = TunedIndex()
     offset = await index.load()
-    progress = Progress(offset)
     arrived: asyncio.Queue[RabbitMessage] = asyncio.Queue()
     # Without logger, validation and injection a message costs less.
     broker = RabbitBroker(AMQP_URL, logger=None, apply_types=False)
@@ -61,13 +60,7 @@ async def tuned() -> None:
     say("connected")
     async with broker:
         await broker.start()
-        while not progress.is_done:
-            batch = await next_batch(arrived)
-            offset += len(batch)
-            await index.apply((message.body for message in batch), offset)
-            await batch[-1].ack(multiple=True)
-            progress.add(len(batch))
-        say("done")
+        await apply_in_batches(arrived, index, offset)
 
 
 asyncio.run(tuned() if IS_TUNED else plain())

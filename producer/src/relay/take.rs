@@ -97,7 +97,8 @@ impl Taker {
     }
 
     /// Waits until the log takes events, since what cannot be sent is better left to a relay that can, and until there
-    /// is room for the calls of both: nobody else takes room, so there is as much for this one when it has its entries. The rewind of the start comes first, or what is taken before it would be sent twice.
+    /// is room for the calls of both: nobody else takes room, so there is as much for this one when it has its entries.
+    /// The rewind of the start comes first, or what is taken before it would be sent twice.
     async fn room_for_more(&self) {
         let mut status = self.status.subscribe();
         // The sender is in `self`, and the semaphore is never closed: neither wait can fail.
