@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{AccountActivity, AccountState, ClaimError, ClaimRates, ClaimRequest, Completion, Due, DuePolicy};
+use super::{
+    AccountActivity, AccountState, ClaimError, ClaimRates, ClaimRequest, Completion, Due, DuePolicy, Schedule,
+};
 
 /// How often one call looks again because what it met was not due.
 pub(crate) const ROUNDS: usize = 4;
@@ -26,7 +28,7 @@ pub(crate) fn check_lease(lease: Duration) -> Result<(), ClaimError> {
 }
 
 /// What a candidate turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is due.
     Due(Due),
@@ -56,21 +58,21 @@ pub(crate) enum Replan {
 pub(crate) fn judge(
     policy: &DuePolicy,
     account: Option<&AccountActivity>,
-    scheduled: Option<Timestamp>,
+    schedule: Option<&Schedule>,
     now: Timestamp,
 ) -> Verdict {
-    let gone = Correction { due_at: None, schedule: scheduled.map(|_| Replan::Drop) };
+    let gone = Correction { due_at: None, schedule: schedule.map(|_| Replan::Drop) };
     let Some(account) = account else { return Verdict::Not(gone) };
-    match policy.due_or_scheduled(account, scheduled) {
+    match policy.due_or_scheduled(account, schedule) {
         Some(due) if due.at <= now => Verdict::Due(due),
         Some(due) => {
             let due_at = policy.due(account).map(|due| due.at);
-            Verdict::Not(Correction { due_at, schedule: scheduled.map(|_| Replan::At(due.at)) })
+            Verdict::Not(Correction { due_at, schedule: schedule.map(|_| Replan::At(due.at)) })
         }
         None if account.state() == AccountState::Removed && account.removed_at.is_some() => Verdict::Not(gone),
         None => {
             let again = now.checked_add(SCHEDULE_POSTPONED).unwrap_or(Timestamp::MAX);
-            Verdict::Not(Correction { due_at: None, schedule: scheduled.map(|_| Replan::At(again)) })
+            Verdict::Not(Correction { due_at: None, schedule: schedule.map(|_| Replan::At(again)) })
         }
     }
 }

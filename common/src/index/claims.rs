@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AccountActivity, Cursor, Due, InvalidCursor};
+use super::{AccountActivity, Cursor, Due, InvalidCursor, Schedule};
 use crate::account::{CacheKey, ClientId, TenantId, identifier};
 use crate::backend::BackendError;
 
@@ -56,12 +56,13 @@ pub trait Claims: Send + Sync + fmt::Debug {
     /// [`BackendError`]; the leases end by themselves.
     async fn release(&self, held: &[HeldClaim]) -> Result<usize, BackendError>;
 
-    /// Makes an account due at a time, for a job, if it is not due before; one time per account, the last one given.
-    /// `None` takes it back. An account that waits for its user, or is not listed, is not claimed at that time either.
+    /// Makes an account due at a time, for a job, if it is not due before; one time per account, the last one given,
+    /// and the reason that was given last. `None` takes both back. An account that waits for its user, or is not
+    /// listed, is not claimed at that time either.
     ///
     /// # Errors
     /// [`BackendError`].
-    async fn schedule(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError>;
+    async fn schedule(&self, cache_key: &CacheKey, schedule: Option<&Schedule>) -> Result<(), BackendError>;
 
     /// Leaves a tenant alone until a time: none of its accounts is claimed, and who renews a claim is told. A time
     /// before the one that is set changes nothing.

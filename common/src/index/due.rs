@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{AccountActivity, AccountState};
+use super::{AccountActivity, AccountState, JobReason, Schedule};
 use crate::event::AccountDetails;
 
 /// How long a failure that passes by itself keeps an account from being due, where it does not say so itself.
@@ -65,12 +65,20 @@ impl fmt::Display for DueReason {
 }
 
 /// When an account is due, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
     /// From when on.
     pub at: Timestamp,
     /// Why.
     pub reason: DueReason,
+    /// What the job said that [scheduled](DueReason::Scheduled) it, if it said so.
+    pub scheduled_for: Option<JobReason>,
+}
+
+impl Due {
+    fn by_itself(at: Timestamp, reason: DueReason) -> Self {
+        Self { at, reason, scheduled_for: None }
+    }
 }
 
 impl DuePolicy {
@@ -84,24 +92,25 @@ impl DuePolicy {
         }
         let due = self.first_to_expire(account, details)?;
         match retry_at(account).filter(|_| state == AccountState::BackingOff) {
-            Some(at) if at > due.at => Some(Due { at, reason: DueReason::Retry }),
+            Some(at) if at > due.at => Some(Due::by_itself(at, DueReason::Retry)),
             _ => Some(due),
         }
     }
 
     /// The same, and not later than what a job [scheduled](super::Claims::schedule). A schedule makes nobody due who
     /// never is, and a failure that passes by itself keeps the account from being due for a job, too.
-    pub fn due_or_scheduled(&self, account: &AccountActivity, scheduled: Option<Timestamp>) -> Option<Due> {
+    pub fn due_or_scheduled(&self, account: &AccountActivity, schedule: Option<&Schedule>) -> Option<Due> {
         let due = self.due(account)?;
-        let Some(scheduled) = scheduled else { return Some(due) };
+        let Some(schedule) = schedule else { return Some(due) };
         let not_before = retry_at(account).filter(|_| account.state() == AccountState::BackingOff);
-        let at = not_before.map_or(scheduled, |not_before| not_before.max(scheduled));
-        Some(if at < due.at { Due { at, reason: DueReason::Scheduled } } else { due })
+        let at = not_before.map_or(schedule.at, |not_before| not_before.max(schedule.at));
+        let for_job = || Due { at, reason: DueReason::Scheduled, scheduled_for: schedule.reason.clone() };
+        Some(if at < due.at { for_job() } else { due })
     }
 
     fn first_to_expire(&self, account: &AccountActivity, details: &AccountDetails) -> Option<Due> {
-        let access = self.access_token_due(details).map(|at| Due { at, reason: DueReason::AccessTokenExpires });
-        let idle = self.keep_alive_due(account, details).map(|at| Due { at, reason: DueReason::RefreshTokenIdle });
+        let access = self.access_token_due(details).map(|at| Due::by_itself(at, DueReason::AccessTokenExpires));
+        let idle = self.keep_alive_due(account, details).map(|at| Due::by_itself(at, DueReason::RefreshTokenIdle));
         [access, idle].into_iter().flatten().min_by_key(|due| due.at)
     }
 
@@ -234,7 +243,7 @@ mod tests {
     fn a_job_makes_an_account_due_earlier_and_never_later_nor_while_it_waits() {
         let policy = DuePolicy::default();
         let due = |account: &AccountActivity, at: i64| {
-            let due = policy.due_or_scheduled(account, Some(seconds(NOW + at)));
+            let due = policy.due_or_scheduled(account, Some(&Schedule::at(seconds(NOW + at))));
             due.map(|due| (due.at.as_second() - NOW, due.reason))
         };
         assert_eq!(due(&account(), 10), Some((10, DueReason::Scheduled)));

@@ -5,7 +5,7 @@ use std::future::Future;
 use jiff::Timestamp;
 
 use super::{
-    AccountActivity, ClaimError, Cursor, Due, DueAccount, DuePage, DuePolicy, DueReason, DueRequest, Filter, Hold,
+    AccountActivity, ClaimError, Cursor, DueAccount, DuePage, DuePolicy, DueReason, DueRequest, Filter, Hold, Schedule,
 };
 
 /// How many candidates a page may examine for each account it may return, and at least.
@@ -24,8 +24,8 @@ pub(crate) struct Candidate {
     pub(crate) kind: PlaceKind,
     /// The account, where there is one.
     pub(crate) account: Option<AccountActivity>,
-    /// When a job wants it.
-    pub(crate) scheduled_at: Option<Timestamp>,
+    /// What a job asked for.
+    pub(crate) schedule: Option<Schedule>,
     /// What holds it back.
     pub(crate) hold: Option<Hold>,
 }
@@ -97,7 +97,7 @@ impl Candidate {
     /// The account, if it is due by then, and shown at this place of its places.
     fn shown(self, policy: &DuePolicy, until: Timestamp, filter: &Filter) -> Option<DueAccount> {
         let account = self.account?;
-        let due: Due = policy.due_or_scheduled(&account, self.scheduled_at)?;
+        let due = policy.due_or_scheduled(&account, self.schedule.as_ref())?;
         let is_here = match self.kind {
             PlaceKind::Held => true,
             PlaceKind::Scheduled => due.reason == DueReason::Scheduled,

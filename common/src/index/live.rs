@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::{
     AccountActivity, ActivityStore, Checkpoint, Claim, ClaimError, ClaimRequest, Claims, Completion, Counts, DuePage,
     DuePolicy, DueRequest, Generations, HeldClaim, IndexGenerations, IndexUpkeep, ListError, ListRequest, Page,
-    Renewed,
+    Renewed, Schedule,
 };
 use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
@@ -181,8 +181,8 @@ impl<B: Generational> Claims for LiveIndex<B> {
         in_newest(self).await?.release(held).await
     }
 
-    async fn schedule(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
-        in_live!(self, generation => generation.schedule(cache_key, at))
+    async fn schedule(&self, cache_key: &CacheKey, schedule: Option<&Schedule>) -> Result<(), BackendError> {
+        in_live!(self, generation => generation.schedule(cache_key, schedule))
     }
 
     async fn pause(&self, tenant: &TenantId, until: Timestamp) -> Result<(), BackendError> {

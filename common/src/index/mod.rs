@@ -17,6 +17,7 @@ mod live;
 mod paging;
 mod record;
 mod redis;
+mod schedule;
 mod seed;
 mod sqlite;
 mod store;
@@ -31,6 +32,7 @@ pub use generations::{Building, Generations, IndexGenerations, IndexUpkeep, Scan
 pub use leases::{LeaseView, MemberId, PartitionLeases};
 pub use live::LiveIndex;
 pub use redis::{RedisIndex, RedisPartitionLeases};
+pub use schedule::{JobReason, Schedule};
 pub use seed::Seed;
 pub use sqlite::{SqliteIndex, SqlitePartitionLeases};
 pub use store::{

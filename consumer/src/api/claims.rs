@@ -81,7 +81,7 @@ impl<'a> ClaimView<'a> {
             cache_key: &claim.held.cache_key,
             fence: claim.held.fence,
             lease_until: claim.lease_until,
-            due: claim.due.into(),
+            due: (&claim.due).into(),
             attempts: claim.attempts,
             account: AccountView::of(&claim.account),
         }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use common::account::{ClientId, TenantId};
-use common::index::{Cursor, Due, DueAccount, DueReason, DueRequest, Hold, WorkerId};
+use common::index::{Cursor, Due, DueAccount, DueReason, DueRequest, Hold, JobReason, WorkerId};
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,11 +50,14 @@ pub(super) struct DueView {
     at: Timestamp,
     #[schema(value_type = schemas::DueReason)]
     reason: DueReason,
+    /// What the job said that scheduled it; null where it said nothing, or the account is due by itself.
+    #[schema(value_type = Option<schemas::JobReason>)]
+    scheduled_for: Option<JobReason>,
 }
 
-impl From<Due> for DueView {
-    fn from(Due { at, reason }: Due) -> Self {
-        Self { at, reason }
+impl From<&Due> for DueView {
+    fn from(due: &Due) -> Self {
+        Self { at: due.at, reason: due.reason, scheduled_for: due.scheduled_for.clone() }
     }
 }
 
@@ -141,6 +144,6 @@ impl<'a> DueAccountView<'a> {
             worker: worker.as_ref().filter(|_| sees_workers),
             attempts: *attempts,
         });
-        Self { account: AccountView::of(&row.account), due: row.due.into(), hold }
+        Self { account: AccountView::of(&row.account), due: (&row.due).into(), hold }
     }
 }

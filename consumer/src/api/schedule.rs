@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use common::index::{JobReason, Schedule};
 use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -25,6 +26,9 @@ pub(super) struct ScheduleAsked {
     #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required)]
     at: Option<Timestamp>,
+    /// Why: one line, shown with the account while it is due for this. What was said before, where it is left out.
+    #[schema(value_type = Option<schemas::JobReason>)]
+    reason: Option<JobReason>,
 }
 
 /// Make an account due at a time, if it is not due before
@@ -42,8 +46,12 @@ pub(super) async fn schedule(
     OfAccount(key): OfAccount,
     Body(asked): Body<ScheduleAsked>,
 ) -> Result<Response, Problem> {
+    if asked.at.is_none() && asked.reason.is_some() {
+        return Err(Problem::malformed("a reason goes with a time; give `at`, or leave the reason out"));
+    }
     known(&api, &caller, &key).await?;
-    api.stores.claims.schedule(&key, asked.at).await?;
+    let schedule = asked.at.map(|at| Schedule { at, reason: asked.reason });
+    api.stores.claims.schedule(&key, schedule.as_ref()).await?;
     Ok(done())
 }
 

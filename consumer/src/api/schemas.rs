@@ -85,6 +85,7 @@ schema!(
          now, or a job asked for it."
     )
 );
+schema!(JobReason, text(index::JobReason::MAX_BYTES, "Why a job wants an account: one line, no personal data."));
 schema!(
     Properties,
     ObjectBuilder::new().schema_type(Type::Object).description(Some("What the host app adds: names and JSON values."))

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use common::account::CacheKey;
 use common::backends::Backends;
 use common::event::UsernamePolicy;
-use common::index::AccountActivity;
+use common::index::{AccountActivity, JobReason, Schedule};
 use common::output;
 use common::program::Outcome;
 use consumer::view::AccountView;
@@ -32,7 +32,7 @@ enum What {
         json: bool,
     },
     /// Let workers claim an account at a time, if it is not due before, or take that back
-    Schedule(Schedule),
+    Schedule(ScheduleArgs),
     /// Let workers claim an account now that a failure or a completion holds back
     Retry {
         /// The cache key
@@ -45,11 +45,14 @@ enum What {
 }
 
 #[derive(Args)]
-struct Schedule {
+struct ScheduleArgs {
     /// The cache key
     cache_key: CacheKey,
     #[command(flatten)]
     when: When,
+    /// Why: one line for whoever looks at what is due; what was said before, where it is left out
+    #[arg(long, conflicts_with = "cancel")]
+    reason: Option<JobReason>,
 }
 
 #[derive(Args)]
@@ -63,13 +66,15 @@ struct When {
     cancel: bool,
 }
 
-impl Schedule {
+impl ScheduleArgs {
     async fn run(self, backends: &Backends) -> anyhow::Result<Outcome> {
-        if self.when.at.is_some() {
-            let known = backends.index().await?.get(&self.cache_key).await?;
+        let Self { cache_key, when, reason } = self;
+        let schedule = when.at.map(|at| Schedule { at, reason });
+        if schedule.is_some() {
+            let known = backends.index().await?.get(&cache_key).await?;
             known.filter(AccountActivity::is_listed).context("the index lists no account of this cache key")?;
         }
-        backends.claims().await?.schedule(&self.cache_key, self.when.at).await?;
+        backends.claims().await?.schedule(&cache_key, schedule.as_ref()).await?;
         Ok(Outcome::Done)
     }
 }

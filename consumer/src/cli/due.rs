@@ -42,7 +42,7 @@ pub(super) fn ahead(text: &str) -> Result<Timestamp, String> {
 struct DueView<'a> {
     #[serde(flatten)]
     account: AccountView<'a>,
-    due: Due,
+    due: &'a Due,
     hold: Option<HoldView<'a>>,
 }
 
@@ -87,7 +87,7 @@ impl DueArgs {
 
 impl<'a> DueView<'a> {
     fn of(due: &'a DueAccount) -> Self {
-        Self { account: AccountView::of(&due.account), due: due.due, hold: due.hold.as_ref().map(HoldView::of) }
+        Self { account: AccountView::of(&due.account), due: &due.due, hold: due.hold.as_ref().map(HoldView::of) }
     }
 }
 
@@ -114,18 +114,19 @@ fn row(due: &DueAccount) -> Vec<String> {
         due.account.cache_key.to_string(),
         due.account.tenant_id().map_or_else(|| "-".to_owned(), ToString::to_string),
         format!("{:.0}", due.due.at),
-        why(due.due.reason).to_owned(),
+        why(&due.due),
         due.hold.as_ref().map_or_else(|| "-".to_owned(), held),
     ]
 }
 
-fn why(reason: DueReason) -> &'static str {
-    match reason {
+fn why(due: &Due) -> String {
+    let word = match due.reason {
         DueReason::AccessTokenExpires => "access token expires",
         DueReason::RefreshTokenIdle => "refresh token idle",
         DueReason::Retry => "retry",
         DueReason::Scheduled => "scheduled",
-    }
+    };
+    due.scheduled_for.as_ref().map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}"))
 }
 
 fn held(hold: &Hold) -> String {

@@ -18,7 +18,7 @@
 //! | `{prefix}{s0}:g1:dropped` | string | there once the generation is deleted: nothing is written to it any more |
 //! | `{prefix}{s0}:claims:holds` | hash | member → until when, fence, attempts, worker (none: it backs off or settles), tenant id, a line each |
 //! | `{prefix}{s0}:claims:aside` | sorted set | members that a hold moved to its end in their due list, by when they were due |
-//! | `{prefix}{s0}:claims:scheduled_at` | hash | member → when a job wants it, tenant id, a line each |
+//! | `{prefix}{s0}:claims:scheduled_at` | hash | member → when a job wants it, tenant id, why where it is said, a line each |
 //! | `{prefix}{s0}:claims:scheduled:`tenant id | sorted set | those of one tenant, by when they are to be looked at |
 //! | `{prefix}{s0}:claims:scheduled` | sorted set | the tenants that have such accounts, by when the first is to be looked at |
 //! | `{prefix}{s0}:claims:paused` | sorted set | the tenants that are left alone, by until when |
@@ -89,7 +89,7 @@ pub(super) struct ClaimKeys {
     pub(super) holds: String,
     pub(super) aside: String,
     pub(super) scheduled: String,
-    pub(super) scheduled_at: String,
+    pub(super) schedules: String,
     pub(super) paused: String,
     pub(super) turns: String,
     pub(super) rates: String,
@@ -104,7 +104,7 @@ impl ClaimKeys {
             holds: key("holds"),
             aside: key("aside"),
             scheduled: key("scheduled"),
-            scheduled_at: key("scheduled_at"),
+            schedules: key("scheduled_at"),
             paused: key("paused"),
             turns: key("turns"),
             rates: key("rates"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::SqliteGeneration;
@@ -17,7 +18,7 @@ use crate::event::to_microseconds;
 use crate::index::claiming::{self, Correction, Rate, Replan, Verdict, judge};
 use crate::index::{
     AccountActivity, Claim, ClaimError, ClaimRequest, Claims, Completion, DuePage, DuePolicy, DueRequest, Fence,
-    HeldClaim, Renewed, due_page,
+    HeldClaim, JobReason, Renewed, Schedule, due_page,
 };
 
 /// How many accounts of a tenant are read at once.
@@ -45,7 +46,8 @@ pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS activity_index_schedules (
         cache_key TEXT PRIMARY KEY,
         at_us INTEGER NOT NULL,
-        look_us INTEGER NOT NULL
+        look_us INTEGER NOT NULL,
+        reason TEXT
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS activity_index_schedules_by_look ON activity_index_schedules (look_us, cache_key);
     CREATE INDEX IF NOT EXISTS activity_index_schedules_by_time ON activity_index_schedules (at_us, cache_key);
@@ -53,6 +55,16 @@ pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS activity_index_turns (tenant_id TEXT PRIMARY KEY, served_us INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS activity_index_rates (rate TEXT PRIMARY KEY, from_us INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS activity_index_fence (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), fence INTEGER NOT NULL);";
+
+/// Adds the column that files of before have not.
+pub(super) async fn add_reasons(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let look = "SELECT 1 FROM pragma_table_info('activity_index_schedules') WHERE name = 'reason'";
+    if sqlx::query(look).fetch_optional(&mut *connection).await?.is_none() {
+        let add = "ALTER TABLE activity_index_schedules ADD COLUMN reason TEXT";
+        sqlx::query(add).execute(connection).await?;
+    }
+    Ok(())
+}
 
 /// The tenants, an empty id for those of none, that have something due and are not paused; the one served longest ago
 /// first. The index is searched once for each tenant.
@@ -84,7 +96,7 @@ const TENANTS: &str = "
     ORDER BY COALESCE(t.served_us, 0), w.id";
 
 const DUE: &str = "
-    SELECT a.due_at, a.cache_key, a.record, s.at_us, h.attempts
+    SELECT a.due_at, a.cache_key, a.record, s.at_us, s.reason, h.attempts
     FROM activity_index_accounts a INDEXED BY activity_index_by_tenant_due
     LEFT JOIN activity_index_holds h ON h.cache_key = a.cache_key
     LEFT JOIN activity_index_schedules s ON s.cache_key = a.cache_key
@@ -93,7 +105,7 @@ const DUE: &str = "
     ORDER BY a.due_at, a.cache_key LIMIT ?6 OFFSET ?7";
 
 const SCHEDULED: &str = "
-    SELECT s.look_us, s.cache_key, a.record, s.at_us, h.attempts
+    SELECT s.look_us, s.cache_key, a.record, s.at_us, s.reason, h.attempts
     FROM activity_index_schedules s INDEXED BY activity_index_schedules_by_look
     LEFT JOIN activity_index_accounts a ON a.generation = ?1 AND a.cache_key = s.cache_key
     LEFT JOIN activity_index_holds h ON h.cache_key = s.cache_key
@@ -110,7 +122,7 @@ const COUNT: &str = "
 struct Candidate {
     place: (i64, String),
     record: Option<Vec<u8>>,
-    scheduled_at: Option<i64>,
+    schedule: Option<Schedule>,
     attempts: u32,
 }
 
@@ -299,8 +311,7 @@ impl Claiming<'_> {
                 continue;
             }
             let account = candidate.record.as_deref().map(|record| self.index.decode(record)).transpose()?;
-            let scheduled_at = candidate.scheduled_at.map(time).transpose().map_err(|e| self.error(e))?;
-            match (judge(&self.policy, account.as_ref(), scheduled_at, self.now), account) {
+            match (judge(&self.policy, account.as_ref(), candidate.schedule.as_ref(), self.now), account) {
                 (Verdict::Due(due), Some(account)) => {
                     if self.passes(&account) {
                         self.take(connection, tenant, due, candidate.attempts, account)
@@ -366,11 +377,11 @@ impl Claiming<'_> {
         for row in rows {
             let place: (i64, String) = (row.try_get(0)?, row.try_get(1)?);
             list.after = place.clone();
-            let attempts: Option<u32> = row.try_get(4)?;
+            let attempts: Option<u32> = row.try_get(5)?;
             list.ready.push_back(Candidate {
                 place,
                 record: row.try_get(2)?,
-                scheduled_at: row.try_get(3)?,
+                schedule: schedule(&row)?,
                 attempts: attempts.unwrap_or_default(),
             });
         }
@@ -447,6 +458,13 @@ impl Claiming<'_> {
     }
 }
 
+/// A schedule as it is stored: time and reason are the fourth and fifth column of `row`.
+pub(super) fn schedule(row: &SqliteRow) -> Result<Option<Schedule>, sqlx::Error> {
+    let Some(at) = row.try_get::<Option<i64>, _>(3)? else { return Ok(None) };
+    let reason: Option<String> = row.try_get(4)?;
+    Ok(Some(Schedule { at: time(at)?, reason: reason.and_then(|reason| JobReason::new(reason).ok()) }))
+}
+
 /// A stored time.
 pub(super) fn time(micros: i64) -> Result<Timestamp, sqlx::Error> {
     Timestamp::from_microsecond(micros).map_err(|e| sqlx::Error::Decode(Box::new(e)))
@@ -474,8 +492,8 @@ impl Claims for SqliteGeneration {
         self.release_all(held).await
     }
 
-    async fn schedule(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
-        self.schedule_one(cache_key, at).await
+    async fn schedule(&self, cache_key: &CacheKey, schedule: Option<&Schedule>) -> Result<(), BackendError> {
+        self.schedule_one(cache_key, schedule).await
     }
 
     async fn pause(&self, tenant: &TenantId, until: Timestamp) -> Result<(), BackendError> {

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::SqliteGeneration;
-use super::claims::time;
+use super::claims::{schedule, time};
 use crate::account::TenantId;
 use crate::event::to_microseconds;
 use crate::index::due_page::{Candidate, Candidates, PlaceKind};
@@ -42,21 +42,20 @@ impl SqliteGeneration {
         let error = |e| self.error(e);
         let cache_key: String = row.try_get(1).map_err(error)?;
         let record: Option<Vec<u8>> = row.try_get(2).map_err(error)?;
-        let scheduled_at: Option<i64> = row.try_get(3).map_err(error)?;
         Ok(Candidate {
             place: Cursor { micros: row.try_get(0).map_err(error)?, member: cache_key.into_bytes() },
             kind,
             account: record.map(|record| self.decode(&record)).transpose()?,
-            scheduled_at: scheduled_at.map(time).transpose().map_err(error)?,
+            schedule: schedule(row).map_err(error)?,
             hold: hold(row).map_err(error)?,
         })
     }
 }
 
 fn hold(row: &SqliteRow) -> Result<Option<Hold>, sqlx::Error> {
-    let Some(until) = row.try_get::<Option<i64>, _>(4)? else { return Ok(None) };
-    let worker: String = row.try_get(5)?;
-    Ok(Some(Hold { until: time(until)?, worker: WorkerId::new(worker).ok(), attempts: row.try_get(6)? }))
+    let Some(until) = row.try_get::<Option<i64>, _>(5)? else { return Ok(None) };
+    let worker: String = row.try_get(6)?;
+    Ok(Some(Hold { until: time(until)?, worker: WorkerId::new(worker).ok(), attempts: row.try_get(7)? }))
 }
 
 /// The statement for the candidates of one kind after `after`, in order.
@@ -72,7 +71,7 @@ fn range<'a>(
     };
     let key = if kind == PlaceKind::Scheduled { "s.cache_key" } else { "a.cache_key" };
     let mut query = QueryBuilder::new("SELECT ");
-    query.push(at).push(", ").push(key).push(", a.record, s.at_us, h.until_us, h.worker, h.attempts FROM ");
+    query.push(at).push(", ").push(key).push(", a.record, s.at_us, s.reason, h.until_us, h.worker, h.attempts FROM ");
     if kind == PlaceKind::Scheduled {
         query.push("activity_index_schedules s INDEXED BY activity_index_schedules_by_time ");
         query.push("CROSS JOIN activity_index_accounts a ON a.cache_key = s.cache_key");

@@ -11,7 +11,7 @@ use crate::account::{CacheKey, TenantId};
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::claiming::{self, micros};
-use crate::index::{Completion, HeldClaim, Renewed};
+use crate::index::{Completion, HeldClaim, JobReason, Renewed, Schedule};
 
 /// A hold as it is stored.
 #[derive(Debug, Clone)]
@@ -231,16 +231,23 @@ impl SqliteGeneration {
         transaction.commit().await.map_err(error)
     }
 
-    pub(super) async fn schedule_one(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
+    pub(super) async fn schedule_one(
+        &self,
+        cache_key: &CacheKey,
+        schedule: Option<&Schedule>,
+    ) -> Result<(), BackendError> {
         let key = cache_key.as_str();
         let writer = self.database.writer();
-        let done = match at.map(|at| to_microseconds(at).as_microsecond().max(0)) {
+        let done = match schedule {
             None => {
                 sqlx::query("DELETE FROM activity_index_schedules WHERE cache_key = ?").bind(key).execute(writer).await
             }
-            Some(at) => {
-                let set = "INSERT OR REPLACE INTO activity_index_schedules VALUES (?1, ?2, ?2)";
-                sqlx::query(set).bind(key).bind(at).execute(writer).await
+            Some(Schedule { at, reason }) => {
+                let set =
+                    "INSERT INTO activity_index_schedules (cache_key, at_us, look_us, reason) VALUES (?1, ?2, ?2, ?3)
+                    ON CONFLICT (cache_key) DO UPDATE SET at_us = ?2, look_us = ?2, reason = COALESCE(?3, reason)";
+                let at = to_microseconds(*at).as_microsecond().max(0);
+                sqlx::query(set).bind(key).bind(at).bind(reason.as_ref().map(JobReason::as_str)).execute(writer).await
             }
         };
         done.map(drop).map_err(|e| self.error(e))

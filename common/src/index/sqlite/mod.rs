@@ -127,6 +127,7 @@ async fn open(database: &Database) -> Result<i64, BackendError> {
     }
     sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(error)?;
     sqlx::raw_sql(claims::TABLES).execute(&mut *transaction).await.map_err(error)?;
+    claims::add_reasons(&mut transaction).await.map_err(error)?;
     transaction.commit().await.map_err(error)?;
     Ok(generation)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::backend::{BackendError, ServerUrl, Trouble};
-use common::index::{ActivityStore as _, Checkpoint, ListError, SqliteIndex};
+use common::index::{ActivityStore as _, Checkpoint, Claims as _, ListError, Schedule, SqliteIndex};
 use common::sqlite::Database;
 use tempfile::TempDir;
 use testkit::conformance::index::{TestIndex, assert_is_fold_of, run_all};
@@ -77,6 +77,17 @@ async fn an_index_of_another_format_is_refused() {
     let error = open(&path).await.unwrap_err();
     assert_eq!(error.trouble, Trouble::Refused);
     assert!(error.to_string().contains("has format 9 and this version reads format 3"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_of_before_schedules_had_reasons_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("index.sqlite");
+    open(&path).await.unwrap();
+    run_sql(&path, "ALTER TABLE activity_index_schedules DROP COLUMN reason").await;
+    let store = open(&path).await.unwrap();
+    let schedule = Schedule { at: "2026-11-22T10:00:00Z".parse().unwrap(), reason: "export".parse().ok() };
+    store.schedule(&"uid.utid".parse().unwrap(), Some(&schedule)).await.unwrap();
 }
 
 #[tokio::test]

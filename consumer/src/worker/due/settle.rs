@@ -1,7 +1,7 @@
 //! What a settlement does to the claim and its tenant.
 
 use common::account::TenantId;
-use common::index::{ClaimError, Claims, Completion, HeldClaim};
+use common::index::{ClaimError, Claims, Completion, HeldClaim, Schedule};
 use jiff::{SignedDuration, Timestamp};
 
 use super::outcome::{PAUSE_UNSAID, Settlement};
@@ -21,7 +21,8 @@ impl Settlement {
                 claims.complete(held, &Completion::Failed { not_before: until }).await
             }
             Self::JobAgain => {
-                claims.schedule(&held.cache_key, Some(Timestamp::now())).await?;
+                // Why it was scheduled before, if it was, stays.
+                claims.schedule(&held.cache_key, Some(&Schedule::at(Timestamp::now()))).await?;
                 claims.complete(held, &Completion::Failed { not_before: None }).await
             }
             Self::Release => Ok(claims.release(std::slice::from_ref(held)).await.map(drop)?),

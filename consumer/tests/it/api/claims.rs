@@ -192,14 +192,29 @@ async fn an_account_is_scheduled_and_let_go_of_by_hand() {
         }
         assert_eq!(site.events().await.len(), 9);
         let path = |end: &str| format!("/v1/accounts/user-0.contoso/{end}");
-        let now = json!({"at": Timestamp::now().to_string()});
+        let now = json!({"at": Timestamp::now().to_string(), "reason": "nightly export"});
         assert_eq!(site.post("contoso", &path("schedule"), &now).await.status, 204);
         let row = due(&site, "contoso", "user-0.contoso").await.unwrap();
-        assert_eq!(row["due"]["reason"], "scheduled");
+        assert_eq!(
+            (&row["due"]["reason"], &row["due"]["scheduled_for"]),
+            (&json!("scheduled"), &json!("nightly export"))
+        );
         assert_eq!(claim(&site, "claimer", &asked("w", 1)).await.len(), 0, "it was completed a moment ago");
         assert_eq!(site.delete("contoso", &path("hold")).await.status, 204);
         let claims = claim(&site, "claimer", &asked("w", 1)).await;
         assert_eq!(claims.iter().map(key).collect::<Vec<_>>(), ["user-0.contoso"]);
+        assert_eq!(claims[0]["due"]["scheduled_for"], "nightly export");
+        let at = Timestamp::now().to_string();
+        for wrong in [
+            json!({"at": null, "reason": "x"}),
+            json!({"at": at, "reason": ""}),
+            json!({"at": at, "reason": "two\nlines"}),
+            json!({"at": at, "reason": "x".repeat(257)}),
+        ] {
+            site.post("contoso", &path("schedule"), &wrong).await.is_problem(400, "malformed-request");
+        }
+        let row = due(&site, "contoso", "user-0.contoso").await.unwrap();
+        assert_eq!(row["due"]["scheduled_for"], "nightly export", "nothing was changed");
         assert_eq!(site.post("contoso", &path("schedule"), &json!({"at": null})).await.status, 204);
         site.post("contoso", &path("schedule"), &json!({})).await.is_problem(400, "malformed-request");
         site.delete("contoso", "/v1/accounts/user-0.fabrikam/hold").await.is_problem(404, "not-found");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::account::CacheKey;
-use common::index::{ClaimRates, ClaimRequest, DueRequest, Hold, WorkerId};
+use common::index::{ClaimRates, ClaimRequest, DueAccount, DueRequest, Hold, Schedule, WorkerId};
 use consumer::worker::{DueWorker, DueWorkerSettings, DueWorkerStatus};
 use jiff::Timestamp;
 use testkit::wait_until;
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::rig::{ADA, GRACE, Rig, strict};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What the accounts are scheduled for.
+const WHY: &str = "nightly export";
 
 fn worker(name: &str) -> WorkerId {
     WorkerId::new(name).unwrap()
@@ -56,14 +58,19 @@ impl Running {
 
 async fn asked_for(rig: &Rig, user: &str) -> CacheKey {
     let key = rig.sign_in(user).await.key;
-    rig.claims.schedule(&key, Some(Timestamp::now())).await.unwrap();
+    let schedule = Schedule { at: Timestamp::now(), reason: Some(WHY.parse().unwrap()) };
+    rig.claims.schedule(&key, Some(&schedule)).await.unwrap();
     key
 }
 
 async fn hold_of(rig: &Rig, key: &CacheKey) -> Option<Hold> {
+    due_of(rig, key).await.and_then(|due| due.hold)
+}
+
+async fn due_of(rig: &Rig, key: &CacheKey) -> Option<DueAccount> {
     let request = DueRequest { until: Timestamp::now(), tenant: None, client: None, limit: 10, cursor: None };
     let due = rig.claims.due(&request).await.unwrap().accounts;
-    due.into_iter().find(|due| due.account.cache_key == *key).and_then(|due| due.hold)
+    due.into_iter().find(|due| due.account.cache_key == *key)
 }
 
 #[tokio::test]
@@ -77,8 +84,10 @@ async fn a_job_that_panics_or_fails_is_its_account_s_outcome_and_is_due_again_af
     let status = running.stop().await;
     assert_eq!((status.report.outcomes["job_panicked"], status.in_flight), (2, 0));
     for key in [ada, grace] {
-        let hold = hold_of(&rig, &key).await.unwrap();
+        let DueAccount { due, hold, .. } = due_of(&rig, &key).await.unwrap();
+        let hold = hold.unwrap();
         assert_eq!((hold.worker, hold.attempts), (None, 1));
+        assert_eq!(due.scheduled_for.unwrap().as_str(), WHY, "why it was asked for is not lost with the attempt");
     }
 }
 

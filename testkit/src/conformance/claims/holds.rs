@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::event::{AccountDetails, Activity};
-use common::index::{Claim, ClaimRequest, Completion, Hold};
+use common::index::{Claim, ClaimRequest, Completion, Hold, Schedule};
 use jiff::Timestamp;
 
 use super::sample::{
@@ -132,7 +132,7 @@ pub async fn an_account_is_not_due_while_its_worker_knows_better(index: &TestCla
     index.claims.complete(&held, &Completion::Settled { next: Some(ago(-900)) }).await.expect("completed");
     index.claims.forget_hold(&key("a")).await.expect("forgotten");
     assert_eq!(claim(&*index.claims, &ask("bob", 10)).await, []);
-    index.claims.schedule(&key("a"), Some(ago(1))).await.expect("scheduled");
+    index.claims.schedule(&key("a"), Some(&Schedule::at(ago(1)))).await.expect("scheduled");
     assert_eq!(keys(&claim(&*index.claims, &ask("bob", 10)).await), ["a"]);
 }
 
@@ -174,7 +174,7 @@ pub async fn a_failed_account_waits_as_long_as_the_provider_says(index: &TestCla
 /// Until the index says something else of it.
 pub async fn what_is_gone_is_not_claimed_again(index: &TestClaims) {
     apply(index, &[account("a", "t", 90)]).await;
-    index.claims.schedule(&key("a"), Some(ago(10))).await.expect("scheduled");
+    index.claims.schedule(&key("a"), Some(&Schedule::at(ago(10)))).await.expect("scheduled");
     let held = claim_one(&*index.claims, &ask("ada", 1)).await;
     index.claims.complete(&held, &Completion::Gone).await.expect("completed");
     assert_eq!(claim(&*index.other, &ask("bob", 1)).await, []);
@@ -216,7 +216,7 @@ pub async fn a_hold_can_be_forgotten_and_a_claim_cannot(index: &TestClaims) {
 /// Whoever had it has lost it; the record alone decides.
 pub async fn what_is_forgotten_is_as_if_it_had_never_been_claimed(index: &TestClaims) {
     apply(index, &[account("a", "t", 90), account("later", "t", -3600)]).await;
-    index.claims.schedule(&key("later"), Some(ago(10))).await.expect("scheduled");
+    index.claims.schedule(&key("later"), Some(&Schedule::at(ago(10)))).await.expect("scheduled");
     let held = claim_one(&*index.claims, &ask("ada", 1)).await;
     index.claims.complete(&held, &Completion::Failed { not_before: None }).await.expect("completed");
     index.claims.forget_hold(&held.cache_key).await.expect("forgotten");

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use common::account::CacheKey;
-use common::index::{AccountActivity, ClaimError, Completion, Cursor, DueAccount, DueReason, DueRequest};
+use common::index::{AccountActivity, ClaimError, Completion, Cursor, DueAccount, DueReason, DueRequest, Schedule};
 use jiff::Timestamp;
 
 use super::TestClaims;
@@ -43,8 +43,8 @@ pub async fn due_accounts_are_listed_once_whatever_the_page_size(index: &TestCla
     accounts.extend([account("later", "t1", -600), account("gone", "t1", 90), removed("gone")]);
     accounts.extend((0..40).map(|n| account(&format!("at once {n}"), "t2", 90)));
     apply(index, &accounts).await;
-    index.claims.schedule(&key("later"), Some(ago(30))).await.expect("scheduled");
-    index.claims.schedule(&key("key 1"), Some(ago(500))).await.expect("scheduled");
+    index.claims.schedule(&key("later"), Some(&Schedule::at(ago(30)))).await.expect("scheduled");
+    index.claims.schedule(&key("key 1"), Some(&Schedule::at(ago(500)))).await.expect("scheduled");
     claim(&*index.claims, &ask("ada", 20)).await;
     let mut order: Vec<(i64, String)> =
         (0..60).filter(|n| *n != 1).map(|n| (-overdue(n), format!("key {n}"))).collect();

@@ -100,6 +100,7 @@ behaviours![
     a_hold_can_be_forgotten_and_a_claim_cannot,
     what_is_forgotten_is_as_if_it_had_never_been_claimed,
     a_job_makes_an_account_due,
+    why_a_job_asks_is_told,
     a_schedule_that_is_taken_back_is_none,
     a_schedule_waits_with_the_account_for_its_user,
     a_schedule_of_nobody_is_dropped,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use common::index::{AccountActivity, Completion, Generations};
+use common::index::{AccountActivity, Completion, Generations, Schedule};
 use jiff::Timestamp;
 
 use super::TestClaims;
@@ -35,7 +35,7 @@ pub async fn leases_outlast_a_swap_of_generations(index: &TestClaims) {
     let held: Vec<_> = claim(&*index.other, &ask("ada", 3)).await.into_iter().map(|claim| claim.held).collect();
     let failed = Completion::Failed { not_before: Some(ago(0) + LONG) };
     index.other.complete(&held[0], &failed).await.expect("completed");
-    index.other.schedule(&key("later"), Some(ago(30))).await.expect("scheduled");
+    index.other.schedule(&key("later"), Some(&Schedule::at(ago(30)))).await.expect("scheduled");
     for _ in 0..3 {
         swap(index, &accounts).await;
         index.other.renew(&held[1], LONG).await.expect("still held");

@@ -1,6 +1,6 @@
 -- Takes accounts that are due, one of each tenant in turn, in each the most overdue first.
 -- Returns the time, the end of the lease, the fence before the first one's, and of each account, list by list: member,
--- tenant, attempts, scheduled time, record.
+-- tenant, attempts, schedule, record.
 local MOST_EXAMINED = 1000 + 2 * limit
 local overall, overall_from = room('', tonumber(ARGV[6]), tonumber(ARGV[7]))
 local most, examined = math.min(limit, overall), 0

@@ -9,13 +9,15 @@ use crate::account::{ClientId, TenantId};
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::claiming::{self, Correction, Rate, Replan, Verdict, judge, micros};
-use crate::index::{AccountActivity, Claim, ClaimRequest, Completion, DuePolicy, Fence, HeldClaim};
+use crate::index::{
+    AccountActivity, Claim, ClaimRequest, Completion, DuePolicy, Fence, HeldClaim, JobReason, Schedule,
+};
 
 /// What the script answers: the time, the end of the leases, the fence before the first; then of each account member,
-/// tenant, attempts, scheduled time and record.
+/// tenant, attempts, schedule and record.
 type Answer = (i64, i64, u64, Vec<Vec<u8>>, Vec<String>, Vec<u32>, Vec<Option<String>>, Vec<Option<Vec<u8>>>);
 
-/// What a look answers: the time; then of each account member, tenant, scheduled time and record.
+/// What a look answers: the time; then of each account member, tenant, schedule and record.
 type Looked = (i64, Vec<Vec<u8>>, Vec<String>, Vec<Option<String>>, Vec<Option<Vec<u8>>>);
 
 /// Candidates that were not due, and what is right instead.
@@ -39,7 +41,7 @@ struct Candidate {
     tenant: String,
     fence: u64,
     attempts: u32,
-    scheduled_at: Option<Timestamp>,
+    schedule: Option<Schedule>,
     record: Option<Vec<u8>>,
 }
 
@@ -91,7 +93,7 @@ impl ClaimShard<'_> {
         for candidate in candidates {
             let account =
                 candidate.record.as_deref().map(|record| self.decode(&candidate.member, record)).transpose()?;
-            match judge(policy, account.as_ref(), candidate.scheduled_at, now) {
+            match judge(policy, account.as_ref(), candidate.schedule.as_ref(), now) {
                 Verdict::Not(correction) => not_due.push((candidate, correction)),
                 Verdict::Due(_) if named < limit && is_of(account.as_ref(), client) => {
                     call.arg(&candidate.tenant).arg(&candidate.member);
@@ -117,8 +119,8 @@ impl ClaimShard<'_> {
         for ((member, tenant), (scheduled, record)) in
             members.into_iter().zip(tenants).zip(scheduled.into_iter().zip(records))
         {
-            let scheduled_at = scheduled.map(|stored| self.scheduled_at(&stored)).transpose()?;
-            candidates.push(Candidate { member, tenant, fence: NOT_HELD, attempts: 0, scheduled_at, record });
+            let schedule = scheduled.map(|stored| self.schedule(&stored)).transpose()?;
+            candidates.push(Candidate { member, tenant, fence: NOT_HELD, attempts: 0, schedule, record });
         }
         Ok((self.time(now)?, candidates))
     }
@@ -134,7 +136,7 @@ impl ClaimShard<'_> {
     fn claim_call(&self, call: &mut ScriptInvocation<'_>, request: &ClaimRequest, limit: usize) {
         let (keys, claims) = (self.keys, self.claim_keys);
         call.key(keys.due_tenants()).key(keys.accounts()).key(keys.dropped());
-        call.key(&claims.scheduled).key(&claims.scheduled_at).key(&claims.holds).key(&claims.aside);
+        call.key(&claims.scheduled).key(&claims.schedules).key(&claims.holds).key(&claims.aside);
         call.key(&claims.paused).key(&claims.turns).key(&claims.rates).key(&claims.fence).key(&claims.swept);
         let (of_tenant, overall) = self.rates(request);
         call.arg(request.worker.as_str()).arg(limit).arg(micros(request.lease));
@@ -149,16 +151,19 @@ impl ClaimShard<'_> {
         for ((member, ((tenant, attempts), (scheduled, record))), fence) in
             members.into_iter().zip(rest).zip(fence + 1..)
         {
-            let scheduled_at = scheduled.map(|stored| self.scheduled_at(&stored)).transpose()?;
-            candidates.push(Candidate { member, tenant, fence, attempts, scheduled_at, record });
+            let schedule = scheduled.map(|stored| self.schedule(&stored)).transpose()?;
+            candidates.push(Candidate { member, tenant, fence, attempts, schedule, record });
         }
         Ok(Taken { now: self.time(now)?, lease_until: self.time(lease_until)?, candidates })
     }
 
-    /// The time of a schedule as it is stored.
-    pub(super) fn scheduled_at(&self, stored: &str) -> Result<Timestamp, BackendError> {
-        let micros = stored.split('\n').next().and_then(|micros| micros.parse().ok());
-        self.time(micros.ok_or_else(|| self.corrupt("the time of a schedule is no number"))?)
+    /// A schedule as it is stored.
+    pub(super) fn schedule(&self, stored: &str) -> Result<Schedule, BackendError> {
+        let mut lines = stored.split('\n');
+        let micros = lines.next().and_then(|micros| micros.parse().ok());
+        let at = self.time(micros.ok_or_else(|| self.corrupt("the time of a schedule is no number"))?)?;
+        let reason = lines.nth(1).and_then(|reason| JobReason::new(reason).ok());
+        Ok(Schedule { at, reason })
     }
 
     fn judged(
@@ -171,7 +176,7 @@ impl ClaimShard<'_> {
         for candidate in taken.candidates {
             let account =
                 candidate.record.as_deref().map(|record| self.decode(&candidate.member, record)).transpose()?;
-            match (judge(policy, account.as_ref(), candidate.scheduled_at, taken.now), account) {
+            match (judge(policy, account.as_ref(), candidate.schedule.as_ref(), taken.now), account) {
                 (Verdict::Due(due), Some(account))
                     if request.client.as_ref().is_some_and(|c| !is_of(Some(&account), c)) =>
                 {
@@ -200,7 +205,7 @@ impl ClaimShard<'_> {
         let (of_tenant, overall) = self.rates(request);
         let (keys, claims) = (self.keys, self.claim_keys);
         let mut call = self.scripts.claims.correct.prepare_invoke();
-        call.key(keys.due_tenants()).key(keys.accounts()).key(&claims.scheduled).key(&claims.scheduled_at);
+        call.key(keys.due_tenants()).key(keys.accounts()).key(&claims.scheduled).key(&claims.schedules);
         call.key(&claims.holds).key(&claims.aside).key(&claims.rates);
         call.arg(of_tenant.interval).arg(overall.interval);
         for (candidate, right) in wrong {

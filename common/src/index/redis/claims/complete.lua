@@ -1,5 +1,5 @@
 -- Ends a claim.
--- KEYS: the tenants by their first due account, the tenants by their first scheduled account, scheduled times, holds,
+-- KEYS: the tenants by their first due account, the tenants by their first scheduled account, schedules, holds,
 --       what holds put aside.
 -- ARGV: member, worker, fence; 'settled', 'failed' or 'gone'; how long it settles; before when it is not due (0: not
 --       said), for a failure also not claimed; the longest wait after the first one, after any, and a number from 0 to 1, drawn by chance.

@@ -1,6 +1,6 @@
 -- Gives back accounts that were claimed and are not due, and puts right what the lists say of them.
--- KEYS: the tenants by their first due account, accounts, the tenants by their first scheduled account, scheduled
---       times, holds, what holds put aside, rates.
+-- KEYS: the tenants by their first due account, accounts, the tenants by their first scheduled account, schedules,
+--       holds, what holds put aside, rates.
 -- ARGV: what to give back of the rate of a tenant, and of all; then of each account: member, tenant, fence, the record
 --       as it was read ('' for none), when it is due ('' for never), when to look at its schedule ('' for as it is,
 --       'drop').

@@ -146,7 +146,7 @@ impl ClaimShard<'_> {
         let mut connection = self.pool.get().await?;
         let (records, schedules, holds, aside, now): Facts = redis::pipe()
             .hmget(self.keys.accounts(), &members)
-            .hmget(&self.claim_keys.scheduled_at, &members)
+            .hmget(&self.claim_keys.schedules, &members)
             .hmget(&self.claim_keys.holds, &members)
             .cmd("ZMSCORE")
             .arg(&self.claim_keys.aside)
@@ -166,7 +166,7 @@ impl ClaimShard<'_> {
                 place: entry.cursor(),
                 kind: entry.kind,
                 account: record.map(|record| self.decode(&entry.member, &record)).transpose()?,
-                scheduled_at: schedule.map(|stored| self.scheduled_at(&stored)).transpose()?,
+                schedule: schedule.map(|stored| self.schedule(&stored)).transpose()?,
                 hold: hold.map(|stored| self.hold(&stored, now)).transpose()?.flatten(),
             });
         }

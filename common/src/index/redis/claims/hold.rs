@@ -12,7 +12,7 @@ use crate::account::{CacheKey, TenantId};
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::claiming::micros;
-use crate::index::{Completion, HeldClaim, Renewed};
+use crate::index::{Completion, HeldClaim, JobReason, Renewed, Schedule};
 
 /// How many claims one script gives back.
 pub(super) const RELEASED_AT_ONCE: usize = 1_000;
@@ -47,7 +47,7 @@ impl ClaimShard<'_> {
     /// The keys of the lists an account is in, and of what is held.
     fn lists_call(&self, call: &mut ScriptInvocation<'_>) {
         let claims = &self.claim_keys;
-        call.key(self.keys.due_tenants()).key(&claims.scheduled).key(&claims.scheduled_at);
+        call.key(self.keys.due_tenants()).key(&claims.scheduled).key(&claims.schedules);
         call.key(&claims.holds).key(&claims.aside);
     }
 
@@ -105,7 +105,11 @@ impl ClaimShard<'_> {
             .map_err(|e| self.pool.error(e))
     }
 
-    pub(super) async fn schedule_one(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
+    pub(super) async fn schedule_one(
+        &self,
+        cache_key: &CacheKey,
+        schedule: Option<&Schedule>,
+    ) -> Result<(), BackendError> {
         let member = member(cache_key);
         let mut connection = self.pool.get().await?;
         let record: Option<Vec<u8>> =
@@ -113,9 +117,11 @@ impl ClaimShard<'_> {
         let account = record.map(|record| self.decode(&member, &record)).transpose()?;
         let tenant = account.as_ref().and_then(|account| account.tenant_id()).map_or("", TenantId::as_str);
         let mut call = self.scripts.claims.schedule.prepare_invoke();
-        call.key(&self.claim_keys.scheduled).key(&self.claim_keys.scheduled_at);
+        call.key(&self.claim_keys.scheduled).key(&self.claim_keys.schedules);
         call.arg(&member[..]).arg(tenant);
-        call.arg(at.map(|at| to_microseconds(at).as_microsecond().max(0).to_string()).unwrap_or_default());
+        let at = |schedule: &Schedule| to_microseconds(schedule.at).as_microsecond().max(0).to_string();
+        let reason = schedule.and_then(|schedule| schedule.reason.as_ref());
+        call.arg(schedule.map(at).unwrap_or_default()).arg(reason.map_or("", JobReason::as_str));
         call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))
     }
 

@@ -1,6 +1,6 @@
 -- Shows accounts that are due, one of each tenant in turn, from some place of each list on, and takes none.
 -- ARGV: 12: how many at most; 13: from where on, from 0 for the most overdue to 1.
--- Returns the time, and of each account, list by list: member, tenant, scheduled time, record.
+-- Returns the time, and of each account, list by list: member, tenant, schedule, record.
 local most = tonumber(ARGV[12])
 local chunk = math.max(1, math.floor(most / math.max(1, #tenants)))
 
@@ -58,5 +58,5 @@ end
 if #members == 0 then
     return { text(now), {}, {}, {}, {} }
 end
-local scheduled_at = redis.call('HMGET', SCHEDULED_AT, unpack(members))
-return { text(now), members, names, scheduled_at, redis.call('HMGET', ACCOUNTS, unpack(members)) }
+local scheduled = redis.call('HMGET', SCHEDULES, unpack(members))
+return { text(now), members, names, scheduled, redis.call('HMGET', ACCOUNTS, unpack(members)) }

@@ -18,8 +18,8 @@ use crate::account::{CacheKey, TenantId};
 use crate::backend::{BackendError, Trouble};
 use crate::index::due_page::{Candidate, Candidates};
 use crate::index::{
-    Claim, ClaimError, ClaimRequest, Claims, Completion, Cursor, DuePage, DueRequest, HeldClaim, Renewed, claiming,
-    due_page,
+    Claim, ClaimError, ClaimRequest, Claims, Completion, Cursor, DuePage, DueRequest, HeldClaim, Renewed, Schedule,
+    claiming, due_page,
 };
 
 #[derive(Debug)]
@@ -153,8 +153,8 @@ impl Claims for RedisGeneration {
         Ok(count)
     }
 
-    async fn schedule(&self, cache_key: &CacheKey, at: Option<Timestamp>) -> Result<(), BackendError> {
-        self.claim_shard_of(cache_key).schedule_one(cache_key, at).await
+    async fn schedule(&self, cache_key: &CacheKey, schedule: Option<&Schedule>) -> Result<(), BackendError> {
+        self.claim_shard_of(cache_key).schedule_one(cache_key, schedule).await
     }
 
     async fn pause(&self, tenant: &TenantId, until: Timestamp) -> Result<(), BackendError> {

@@ -1,7 +1,7 @@
 -- Takes those of some accounts that are due and free.
 -- ARGV: from 9 on, of each account: tenant, member.
 -- Returns the time, the end of the lease, the fence before the first one's, and of each account, list by list: member,
--- tenant, attempts, scheduled time, record.
+-- tenant, attempts, schedule, record.
 local overall, overall_from = room('', tonumber(ARGV[6]), tonumber(ARGV[7]))
 local tenants, by_name = {}, {}
 for i = 9, #ARGV, 2 do

@@ -1,5 +1,5 @@
 -- Lets accounts be claimed again at once.
--- KEYS: the tenants by their first due account, the tenants by their first scheduled account, scheduled times, holds,
+-- KEYS: the tenants by their first due account, the tenants by their first scheduled account, schedules, holds,
 --       what holds put aside.
 -- ARGV: of each claim: member, worker, fence; of a hold without a worker: member, '', ''; of any: member, '\n', ''.
 -- Returns how many there were.

@@ -1,6 +1,6 @@
 -- What the scripts that claim have in common; it stands before each of them.
 -- KEYS: the tenants by their first due account, accounts, dropped, the tenants by their first scheduled account,
---       scheduled times, holds, what holds put aside, paused, turns, rates, fence, swept.
+--       schedules, holds, what holds put aside, paused, turns, rates, fence, swept.
 -- ARGV: worker; how many at most; the lease; how long one claim takes of the rate of a tenant and how many may be
 --       claimed at once, and the same of all (0: no rate); how long a hold is kept after its end for its attempts.
 -- Times are microseconds since the Unix epoch. A list of due or scheduled accounts is its tenants' key, ':', tenant.
@@ -8,7 +8,7 @@
 if redis.call('EXISTS', KEYS[3]) == 1 then
     return redis.error_reply('DROPPED generation')
 end
-local DUE, ACCOUNTS, SCHEDULED, SCHEDULED_AT, HOLDS, ASIDE = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local DUE, ACCOUNTS, SCHEDULED, SCHEDULES, HOLDS, ASIDE = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local PAUSED, TURNS, RATES, FENCE, SWEPT = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local TURN_KEPT, RATES_KEPT_MS = 3600 * 1000000, 120 * 1000
 local worker, limit = ARGV[1], tonumber(ARGV[2])
@@ -116,13 +116,13 @@ local function finish(tenants, overall_from)
         holds[#holds + 1] = table.concat(lines, '\n')
     end
     sweep()
-    local scheduled_at, records = {}, {}
+    local scheduled, records = {}, {}
     if #taken > 0 then
         redis.call('SET', FENCE, text(fence + #taken))
         redis.call('HSET', HOLDS, unpack(holds))
         spend('', tonumber(ARGV[6]), overall_from, #taken)
         redis.call('ZREMRANGEBYSCORE', TURNS, '-inf', text(now - TURN_KEPT))
-        scheduled_at = redis.call('HMGET', SCHEDULED_AT, unpack(members))
+        scheduled = redis.call('HMGET', SCHEDULES, unpack(members))
         records = redis.call('HMGET', ACCOUNTS, unpack(members))
     end
     for _, tenant in ipairs(tenants) do
@@ -137,5 +137,5 @@ local function finish(tenants, overall_from)
             spend(':' .. tenant.name, tenant.interval, tenant.from, tenant.count)
         end
     end
-    return { text(now), text(lease_until), text(fence), members, names, attempts, scheduled_at, records }
+    return { text(now), text(lease_until), text(fence), members, names, attempts, scheduled, records }
 end
