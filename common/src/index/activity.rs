@@ -1,7 +1,6 @@
 //! The fold: every field is a last-writer-wins register or a maximum, so any order and duplication gives the same index.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -79,7 +78,8 @@ pub struct AccountActivity {
     /// The newest `hydrated`.
     pub last_hydration: Option<Timestamp>,
     /// The newest `acquisition-failed`, in force or not (see [`failure_in_force`](Self::failure_in_force)).
-    pub failure: Option<Register<AcquisitionFailure>>,
+    /// Few accounts have one, so it takes its room elsewhere.
+    pub failure: Option<Register<Box<AcquisitionFailure>>>,
     /// The newest `removed`.
     pub removed_at: Option<Timestamp>,
 }
@@ -160,8 +160,8 @@ impl AccountActivity {
     }
 
     /// The newest failure, while neither the user nor a hydration came after it.
-    pub fn failure_in_force(&self) -> Option<&Register<AcquisitionFailure>> {
-        let at = |failure: &Register<AcquisitionFailure>| Some(failure.stamp.time());
+    pub fn failure_in_force(&self) -> Option<&Register<Box<AcquisitionFailure>>> {
+        let at = |failure: &Register<Box<AcquisitionFailure>>| Some(failure.stamp.time());
         self.failure.as_ref().filter(|f| at(f) > self.last_activity && at(f) > self.last_hydration)
     }
 
@@ -198,7 +198,7 @@ impl From<ActivityEvent> for AccountActivity {
                 said.last_hydration = time;
                 said.details = Some(Register { stamp, value });
             }
-            Activity::AcquisitionFailed(value) => said.failure = Some(Register { stamp, value }),
+            Activity::AcquisitionFailed(value) => said.failure = Some(Register { stamp, value: Box::new(value) }),
             Activity::Removed(_) => said.removed_at = time,
         }
         said
@@ -208,23 +208,6 @@ impl From<ActivityEvent> for AccountActivity {
 fn is_newer<T: Serialize>(theirs: &Option<Register<T>>, mine: &Option<Register<T>>) -> bool {
     let Some(theirs) = theirs else { return false };
     mine.as_ref().is_none_or(|mine| mine.rank(theirs) == Ordering::Less)
-}
-
-/// Folds events by cache key, so that a store touches each account of a batch once.
-pub fn fold<'a>(events: impl IntoIterator<Item = &'a ActivityEvent>) -> HashMap<CacheKey, AccountActivity> {
-    let mut accounts = HashMap::new();
-    events.into_iter().for_each(|event| fold_in(&mut accounts, AccountActivity::of(event)));
-    accounts
-}
-
-/// Joins what is said of one account with what `accounts` know of it.
-pub fn fold_in(accounts: &mut HashMap<CacheKey, AccountActivity>, said: AccountActivity) {
-    match accounts.get_mut(&said.cache_key) {
-        Some(known) => known.absorb(said),
-        None => {
-            accounts.insert(said.cache_key.clone(), said);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -184,7 +184,10 @@ mod tests {
         let mut account = account();
         let hint = (&account.details.as_ref().unwrap().value).into();
         let value = AcquisitionFailure { reason, error: None, suberror: None, retry_after, account: hint };
-        account.failure = Some(Register { stamp: Stamp { micros: (NOW + 4000) * 1_000_000, tie_breaker: 1 }, value });
+        account.failure = Some(Register {
+            stamp: Stamp { micros: (NOW + 4000) * 1_000_000, tie_breaker: 1 },
+            value: Box::new(value),
+        });
         account
     }
 

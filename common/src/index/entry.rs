@@ -1,7 +1,8 @@
 //! What an index holds of an account beside its record; both stores derive it here, so that both list and count alike.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+
+use hashbrown::HashMap;
 
 use super::{AccountActivity, AccountState, Counts, DuePolicy};
 use crate::account::{CacheKey, ClientId, TenantId};

@@ -5,12 +5,13 @@
 
 mod activity;
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;
 mod claiming;
 mod claims;
 mod due;
 mod due_page;
 mod entry;
+mod fold;
 mod generations;
 mod leases;
 mod live;
@@ -22,12 +23,13 @@ mod seed;
 mod sqlite;
 mod store;
 
-pub use activity::{AccountActivity, AccountState, Register, Stamp, fold, fold_in};
+pub use activity::{AccountActivity, AccountState, Register, Stamp};
 pub use claims::{
     Claim, ClaimError, ClaimRates, ClaimRequest, Claims, Completion, DueAccount, DuePage, DueRequest, Fence, HeldClaim,
     Hold, Renewed, WorkerId,
 };
 pub use due::{Due, DuePolicy, DueReason};
+pub use fold::{Fold, fold};
 pub use generations::{Building, Generations, IndexGenerations, IndexUpkeep, ScanCursor, ScanPage};
 pub use leases::{LeaseView, MemberId, PartitionLeases};
 pub use live::LiveIndex;

@@ -1,9 +1,8 @@
 //! A batch of messages, folded: what to apply, what to park, and the checkpoint after it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use common::account::CacheKey;
-use common::index::{AccountActivity, Checkpoint, fold_in};
+use common::index::{AccountActivity, Checkpoint, Fold};
 use common::log::{DeadLetter, LogMessage, MessageDigest};
 use jiff::Timestamp;
 
@@ -85,14 +84,14 @@ impl Tally {
 /// A batch that messages are still added to.
 #[derive(Debug, Default)]
 pub(crate) struct OpenBatch {
-    accounts: HashMap<CacheKey, AccountActivity>,
+    fold: Fold,
     tally: Tally,
 }
 
 impl OpenBatch {
     /// Folds a message in.
     pub(crate) fn add(&mut self, message: LogMessage, now: Timestamp) {
-        self.tally.add(message, now, |said| fold_in(&mut self.accounts, said));
+        self.tally.add(message, now, |said| self.fold.add(said));
     }
 
     /// Whether no message was added.
@@ -106,9 +105,9 @@ impl OpenBatch {
     }
 
     /// The batch, with no more messages.
-    pub(crate) fn close(self) -> Batch {
+    pub(crate) fn close(mut self) -> Batch {
         let done = self.tally.done();
-        Batch { changes: self.accounts.into_values().collect(), letters: self.tally.letters, done }
+        Batch { changes: self.fold.take(), letters: self.tally.letters, done }
     }
 }
 

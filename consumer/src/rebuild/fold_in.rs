@@ -1,11 +1,10 @@
 //! Folds a stretch of the log in memory, in bounded chunks, and writes each chunk with its checkpoints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::account::CacheKey;
 use common::backend::BackendError;
-use common::index::{self, AccountActivity, ActivityStore, Checkpoint};
+use common::index::{ActivityStore, Checkpoint, Fold};
 use common::log::{ActivityLog, LogError, LogMessage, Position};
 use common::retry::RetryDelays;
 use jiff::Timestamp;
@@ -24,7 +23,7 @@ const READ_AHEAD: usize = 2;
 /// What is read and not yet written: each account once, however many events named it.
 #[derive(Default)]
 struct Chunk {
-    accounts: HashMap<CacheKey, AccountActivity>,
+    fold: Fold,
     checkpoints: BTreeMap<u32, Checkpoint>,
 }
 
@@ -33,7 +32,7 @@ impl Chunk {
     fn take(&mut self, partition: u32, messages: Vec<LogMessage>) -> u64 {
         let (now, mut tally) = (Timestamp::now(), Tally::default());
         for message in messages {
-            tally.add(message, now, |said| index::fold_in(&mut self.accounts, said));
+            tally.add(message, now, |said| self.fold.add(said));
         }
         let done = tally.done();
         self.checkpoints.insert(partition, done.checkpoint());
@@ -41,7 +40,7 @@ impl Chunk {
     }
 
     async fn write(&mut self, store: &dyn ActivityStore, retry: RetryDelays) -> Result<(), BackendError> {
-        let changes: Vec<AccountActivity> = self.accounts.drain().map(|(_, account)| account).collect();
+        let changes = self.fold.take();
         insist(retry, async || store.apply(&changes).await).await?;
         for (partition, checkpoint) in std::mem::take(&mut self.checkpoints) {
             insist(retry, async || store.store_checkpoint(partition, checkpoint).await).await?;
@@ -74,7 +73,7 @@ pub(super) async fn fold_in(
         let read = messages.len() as u64;
         let events = chunk.take(partition, messages);
         meter.add(read, events);
-        if chunk.accounts.len() >= most_accounts {
+        if chunk.fold.len() >= most_accounts {
             chunk.write(store, retry).await?;
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use common::account::CacheKey;
-use common::index::{AccountActivity, Checkpoint, fold_in};
+use common::index::{Checkpoint, Fold};
 use common::log::{ActivityLog, LogError, Position};
 use common::retry::RetryDelays;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use crate::span::Span;
 pub(super) struct FoldOf<'a> {
     log: &'a dyn ActivityLog,
     retry: RetryDelays,
-    pub(super) accounts: HashMap<CacheKey, AccountActivity>,
+    pub(super) fold: Fold,
     /// When there are more accounts than this, it gives up.
     pub(super) most_accounts: usize,
     read: HashMap<u32, Checkpoint>,
@@ -24,7 +24,7 @@ pub(super) struct FoldOf<'a> {
 impl<'a> FoldOf<'a> {
     /// Nothing is read yet.
     pub(super) fn new(log: &'a dyn ActivityLog, retry: RetryDelays) -> Self {
-        Self { log, retry, accounts: HashMap::new(), most_accounts: usize::MAX, read: HashMap::new() }
+        Self { log, retry, fold: Fold::default(), most_accounts: usize::MAX, read: HashMap::new() }
     }
 
     /// What is before these checkpoints counts as read.
@@ -49,12 +49,12 @@ impl<'a> FoldOf<'a> {
                 for message in messages {
                     tally.add(message, now, |said| {
                         if is_asked_for(&said.cache_key) {
-                            fold_in(&mut self.accounts, said);
+                            self.fold.add(said);
                         }
                     });
                 }
                 meter.add(read, tally.done().events);
-                if self.accounts.len() > self.most_accounts {
+                if self.fold.len() > self.most_accounts {
                     return Ok(false);
                 }
             }

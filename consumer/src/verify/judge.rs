@@ -48,7 +48,8 @@ pub(super) fn judge(found: &AccountActivity, bounds: &Bounds<'_>) -> Verdict {
     let mut judge = Judge { horizon, to_be_removed, fields: Vec::new(), has_older: false };
     let mut healed = AccountActivity::nothing_about(found.cache_key.clone());
     healed.details = judge.register("details", &found.details, &lower.details, &upper.details, details_of);
-    healed.failure = judge.register("failure", &found.failure, &lower.failure, &upper.failure, failure_of);
+    healed.failure =
+        judge.register("failure", &found.failure, &lower.failure, &upper.failure, |failure| failure_of(failure));
     healed.last_activity = judge.time("last_activity", found.last_activity, lower.last_activity, upper.last_activity);
     healed.last_hydration =
         judge.time("last_hydration", found.last_hydration, lower.last_hydration, upper.last_hydration);

@@ -241,7 +241,7 @@ impl Verify {
         meter.begin("folding", Some(ground.messages()));
         let mut fold = FoldOf::new(&*self.log, self.settings.retry);
         fold.read_to(&ground.ends(), &mut meter, |subject| subject == key).await?;
-        let lower = fold.accounts;
+        let lower = fold.fold.by_key();
         let mut found = VerifyReport::default();
         let settings = VerifySettings { repair: true, tenant: None, ..self.settings.clone() };
         self.settling(&ground, &settings, &lower).run(vec![key.clone()], &mut found).await?;
@@ -339,7 +339,7 @@ impl Verify {
         let mut fold = FoldOf::new(&*self.log, self.settings.retry);
         fold.most_accounts = 2 * self.settings.accounts_at_once;
         let is_whole = fold.read_to(&ground.ends(), meter, |key| share.has(key)).await?;
-        Ok(if is_whole { Ok(fold.accounts) } else { Err(TooMany) })
+        Ok(if is_whole { Ok(fold.fold.by_key()) } else { Err(TooMany) })
     }
 
     async fn compare(

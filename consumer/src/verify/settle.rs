@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use common::account::CacheKey;
-use common::index::{AccountActivity, Seed};
+use common::index::{AccountActivity, Fold, Seed};
 use common::log::ActivityLog;
 
 use super::fold_of::FoldOf;
@@ -39,7 +39,7 @@ impl Settling<'_> {
             pending.clear();
             for (key, account) in asked.into_iter().zip(found) {
                 let is_last = round + 1 == ROUNDS;
-                if !self.settle(&key, account, &since.accounts, is_last, report).await? {
+                if !self.settle(&key, account, &since.fold, is_last, report).await? {
                     pending.insert(key);
                 }
             }
@@ -55,7 +55,7 @@ impl Settling<'_> {
         &self,
         key: &CacheKey,
         found: Option<AccountActivity>,
-        since: &HashMap<CacheKey, AccountActivity>,
+        since: &Fold,
         is_last: bool,
         report: &mut VerifyReport,
     ) -> Result<bool, VerifyError> {

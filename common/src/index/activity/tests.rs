@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::index::arbitrary;
+use crate::index::fold;
 
 fn key() -> CacheKey {
     CacheKey::new("uid.utid").unwrap()

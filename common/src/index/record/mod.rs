@@ -291,7 +291,7 @@ fn read_time(
     Timestamp::from_microsecond(micros).map(Some).map_err(|_| RecordError::Damaged)
 }
 
-fn write_failure(out: &mut Writer, failure: &Register<AcquisitionFailure>, base: i64, implied: &Implied) {
+fn write_failure(out: &mut Writer, failure: &Register<Box<AcquisitionFailure>>, base: i64, implied: &Implied) {
     let Register { stamp, value } = failure;
     out.stamp(*stamp, base);
     out.byte(reason_to_byte(value.reason));
@@ -312,7 +312,7 @@ fn read_failure(
     flags: u16,
     base: i64,
     implied: &Implied,
-) -> Result<Register<AcquisitionFailure>, RecordError> {
+) -> Result<Register<Box<AcquisitionFailure>>, RecordError> {
     let stamp = from.stamp(base, flags & FAILURE_ID_IS_V7 != 0)?;
     let reason = reason_from_byte(from.byte()?)?;
     let error = from.optional(None)?.map(ErrorCode::new).transpose()?;
@@ -325,7 +325,7 @@ fn read_failure(
         environment: optional!(from, Environment, implied.environment),
         client_id: optional!(from, ClientId, implied.client),
     };
-    Ok(Register { stamp, value: AcquisitionFailure { reason, error, suberror, retry_after, account } })
+    Ok(Register { stamp, value: Box::new(AcquisitionFailure { reason, error, suberror, retry_after, account }) })
 }
 
 fn reason_to_byte(reason: FailureReason) -> u8 {

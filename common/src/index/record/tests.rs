@@ -52,7 +52,7 @@ fn with_everything() -> AccountActivity {
         (Some(ErrorCode::new("invalid_grant").unwrap()), Some(ErrorCode::new("bad_token").unwrap()));
     let retry_after = Some(details.stamp.micros / 1_000_000 + 60);
     let value = AcquisitionFailure { reason: FailureReason::Revoked, error, suberror, retry_after, account: hint };
-    account.failure = Some(Register { stamp, value });
+    account.failure = Some(Register { stamp, value: Box::new(value) });
     account.last_hydration = "2026-11-22T10:00:01Z".parse().ok();
     account.removed_at = "1969-12-31T23:59:59.5Z".parse().ok();
     account

@@ -3,12 +3,17 @@
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind};
 
-use super::moves::{Moves, Standing};
+use super::moves::{List, Moves, Standing};
 use crate::index::entry::IndexEntry;
 use crate::index::redis::keys::Keys;
 use crate::index::redis::layout::{Layout, Undecided};
 use crate::index::redis::shards::Member;
 use crate::index::{AccountActivity, DuePolicy, record};
+
+/// How many arguments there are beside those of accounts and lists, about.
+const FEW_ARGUMENTS: usize = 32;
+/// How long an argument is that is no record, about.
+const BYTES_OF_OTHERS: usize = 20;
 
 /// What is read of an account before it is written.
 pub(super) enum Stored {
@@ -96,9 +101,17 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// A command with about the room its arguments take, so that they are not copied again and again as they come.
+    fn command_for(&self, lists: &[List<'_>]) -> Cmd {
+        let moved: usize = lists.iter().map(|list| 2 * list.into.len() + list.out_of.len()).sum();
+        let records: usize = self.writes.iter().map(|write| write.read.len() + write.record.len()).sum();
+        let arguments = 3 * self.writes.len() + moved + 4 * lists.len() + FEW_ARGUMENTS;
+        Cmd::with_capacity(arguments, records + BYTES_OF_OTHERS * arguments)
+    }
+
     fn command(&self, script: &Script) -> Cmd {
         let lists = self.moves.lists();
-        let mut call = Cmd::new();
+        let mut call = self.command_for(&lists);
         call.arg("EVALSHA").arg(script.get_hash()).arg(5 + lists.len());
         call.arg(self.keys.accounts()).arg(self.keys.counts()).arg(self.keys.dropped()).arg(self.keys.due_tenants());
         call.arg(self.keys.layout());

@@ -1,7 +1,8 @@
 //! What the writes of one call do beside the records: which accounts go into which lists and leave them, and the counts.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use hashbrown::HashMap;
 
 use crate::account::{ClientId, TenantId};
 use crate::index::AccountState;
