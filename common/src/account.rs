@@ -33,10 +33,18 @@ pub(crate) fn check_text(text: &str, limit: usize) -> Result<(), InvalidText> {
         let bytes = text.len();
         return Err(InvalidText::TooLong { bytes, limit });
     }
-    if text.chars().any(char::is_control) {
+    // Of ASCII alone it can be said byte by byte, at once.
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_plain && text.chars().any(char::is_control) {
         return Err(InvalidText::ControlCharacter);
     }
     Ok(())
+}
+
+/// A text identifier: what it takes to be one.
+pub(crate) trait Identifier {
+    /// Says whether `text` is one.
+    fn check(text: &str) -> Result<(), InvalidText>;
 }
 
 /// Declares a text identifier: non-empty, bounded, free of control characters.
@@ -57,13 +65,19 @@ macro_rules! identifier {
             /// [`InvalidText`](crate::account::InvalidText) where it is empty, longer than [`Self::MAX_BYTES`] or holds a control character.
             pub fn new(text: impl Into<String>) -> Result<Self, $crate::account::InvalidText> {
                 let text = text.into();
-                $crate::account::check_text(&text, Self::MAX_BYTES)?;
+                <Self as $crate::account::Identifier>::check(&text)?;
                 Ok(Self(text))
             }
 
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl $crate::account::Identifier for $name {
+            fn check(text: &str) -> Result<(), $crate::account::InvalidText> {
+                $crate::account::check_text(text, Self::MAX_BYTES)
             }
         }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use common::backend::TlsFiles;
-use common::event::{EncodedEvents, encode_batches};
+use common::event::{EncodedEvents, SealedEvent, encode_batches};
 use common::index::{ActivityStore, RedisIndex, SqliteIndex};
 use common::log::{ActivityLog, DeadLetters, LetterQueue, RabbitMqLog, RabbitMqOptions, SqliteLog};
 use common::output;
@@ -102,7 +102,7 @@ async fn fill(stage: &Stage, arguments: &Arguments) -> anyhow::Result<(BTreeMap<
         if number < messages {
             let count = PER_MESSAGE.min(arguments.good - number * PER_MESSAGE);
             good += count;
-            waiting.extend(encode_batches(&sample_events(count)));
+            waiting.extend(encode_batches(&sealed(count)));
         }
         if number < arguments.poison {
             let poison = poison(number);
@@ -190,4 +190,8 @@ fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").context("Linux tells it there").expect("/proc");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
+}
+
+fn sealed(count: usize) -> Vec<SealedEvent> {
+    sample_events(count).iter().map(SealedEvent::of).collect()
 }

@@ -34,6 +34,8 @@
 
 mod details;
 mod failure;
+mod read_event;
+mod sealed;
 mod signal;
 mod username;
 mod wire;
@@ -46,6 +48,7 @@ use uuid::Uuid;
 
 pub use details::{AccountDetails, AccountHint, InvalidProperties, Properties};
 pub use failure::{AcquisitionFailure, ErrorCode, FailureReason, Recovery};
+pub use sealed::SealedEvent;
 pub use signal::{REAUTHENTICATION_REQUIRED, reauthentication_signal};
 pub use username::{KeyTooShort, UsernameKey, UsernamePolicy};
 pub use wire::{

@@ -19,7 +19,8 @@ use serde::Serialize;
 
 use super::wire::{SpecVersion, time_text};
 use super::{
-    AcquisitionFailure, Activity, ActivityEvent, EncodedEvents, EventSource, Recovery, SINGLE_CONTENT_TYPE, TraceParent,
+    AcquisitionFailure, Activity, ActivityEvent, EncodedEvents, EventSource, EventType, Recovery, SINGLE_CONTENT_TYPE,
+    SealedEvent, TraceParent,
 };
 use crate::account::CacheKey;
 
@@ -41,7 +42,14 @@ struct Signal<'a> {
 }
 
 /// The signal that goes with `event`; `None` where it is no failure that only the user can mend.
-pub fn reauthentication_signal(event: &ActivityEvent) -> Option<EncodedEvents> {
+pub fn reauthentication_signal(event: &SealedEvent) -> Option<EncodedEvents> {
+    match event.event_type() {
+        EventType::AcquisitionFailed => signal_of(&event.open().ok()?),
+        EventType::UserActivity | EventType::Hydrated | EventType::Removed => None,
+    }
+}
+
+fn signal_of(event: &ActivityEvent) -> Option<EncodedEvents> {
     let Activity::AcquisitionFailed(failure) = &event.activity else { return None };
     if failure.reason.recovery() != Recovery::UserActivity {
         return None;
@@ -90,17 +98,17 @@ mod tests {
     #[test]
     fn a_failure_that_only_the_user_can_mend_has_a_signal_and_no_other_has() {
         for reason in FailureReason::ALL {
-            let signal = reauthentication_signal(&failed(reason));
+            let signal = reauthentication_signal(&SealedEvent::of(&failed(reason)));
             assert_eq!(signal.is_some(), reason.recovery() == Recovery::UserActivity, "{reason:?}");
         }
         let removed =
             ActivityEvent { activity: Activity::Removed(AccountHint::default()), ..failed(FailureReason::Revoked) };
-        assert_eq!(reauthentication_signal(&removed), None);
+        assert_eq!(reauthentication_signal(&SealedEvent::of(&removed)), None);
     }
 
     #[test]
     fn the_signal_is_a_cloud_event_that_says_why() {
-        let signal = reauthentication_signal(&failed(FailureReason::Revoked)).unwrap();
+        let signal = reauthentication_signal(&SealedEvent::of(&failed(FailureReason::Revoked))).unwrap();
         let json: Value = serde_json::from_slice(&signal.body).unwrap();
         assert_eq!(
             json,

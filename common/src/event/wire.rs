@@ -4,9 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::read_event::ReadEvent;
+use super::sealed::SealedEvent;
 use super::{
     AccountDetails, AccountHint, AcquisitionFailure, Activity, ActivityEvent, EventDraft, EventId, EventSource,
-    EventType, TraceParent, to_microseconds,
+    EventType, TraceParent,
 };
 use crate::account::CacheKey;
 
@@ -119,15 +121,20 @@ pub fn encode(event: &ActivityEvent) -> EncodedEvents {
 }
 
 /// Writes events in as few bodies as the limits allow, in order.
-pub fn encode_batches(events: &[ActivityEvent]) -> Vec<EncodedEvents> {
+pub fn encode_batches(events: &[SealedEvent]) -> Vec<EncodedEvents> {
     let mut bodies = Vec::new();
     let mut open = OpenBatch::default();
+    let mut left: usize = events.iter().map(|event| event.as_json().len() + 1).sum();
     for event in events {
-        let json = event_json(event);
+        let json = event.as_json();
         if open.is_full_for(json.len()) {
             bodies.extend(std::mem::take(&mut open).close());
         }
-        open.push(&json);
+        if open.events == 0 {
+            open.body.reserve_exact(MAX_BODY_BYTES.min(left + 1));
+        }
+        open.push(json);
+        left -= json.len() + 1;
     }
     bodies.extend(open.close());
     bodies
@@ -169,14 +176,7 @@ pub fn encode_draft(draft: &EventDraft) -> Vec<u8> {
 /// # Errors
 /// [`ContractError`] where the bytes are not a draft.
 pub fn decode_draft(json: &[u8]) -> Result<EventDraft, ContractError> {
-    let read: ReadEvent<'_> = parse(json)?;
-    Ok(EventDraft {
-        activity: read.activity()?,
-        id: read.id,
-        source: read.source,
-        subject: read.subject,
-        traceparent: read.traceparent,
-    })
+    parse::<ReadEvent<'_>>(json)?.into_draft()
 }
 
 /// Reads a body. Each event of a batch stands for itself: a wrong one leaves the others good.
@@ -250,58 +250,8 @@ fn read_event(index: Option<usize>, json: &[u8]) -> Result<ActivityEvent, Refuse
     event_from(json).map_err(|error| Refused { index, error, raw: json.to_vec() })
 }
 
-fn event_from(json: &[u8]) -> Result<ActivityEvent, ContractError> {
+pub(super) fn event_from(json: &[u8]) -> Result<ActivityEvent, ContractError> {
     parse::<ReadEvent<'_>>(json)?.into_event()
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "a CloudEvents object")]
-struct ReadEvent<'a> {
-    #[serde(rename = "specversion")]
-    _specversion: SpecVersion,
-    id: EventId,
-    source: EventSource,
-    #[serde(rename = "type")]
-    event_type: EventType,
-    subject: CacheKey,
-    #[serde(default)]
-    time: Option<Timestamp>,
-    #[serde(default)]
-    traceparent: Option<TraceParent>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-impl ReadEvent<'_> {
-    fn into_event(self) -> Result<ActivityEvent, ContractError> {
-        let Some(time) = self.time else {
-            return Err(field("time", "is missing"));
-        };
-        Ok(ActivityEvent {
-            activity: self.activity()?,
-            id: self.id,
-            source: self.source,
-            subject: self.subject,
-            time: to_microseconds(time),
-            traceparent: self.traceparent,
-        })
-    }
-
-    fn activity(&self) -> Result<Activity, ContractError> {
-        let data = self.data.get().as_bytes();
-        Ok(match self.event_type {
-            EventType::UserActivity => Activity::UserActivity(self.details(data)?),
-            EventType::Hydrated => Activity::Hydrated(self.details(data)?),
-            EventType::AcquisitionFailed => Activity::AcquisitionFailed(parse_data::<AcquisitionFailure>(data)?),
-            EventType::Removed => Activity::Removed(parse_data::<AccountHint>(data)?),
-        })
-    }
-
-    fn details(&self, data: &[u8]) -> Result<AccountDetails, ContractError> {
-        let mut details: AccountDetails = parse_data(data)?;
-        details.fill_in_halves();
-        Ok(details)
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -358,7 +308,7 @@ pub(super) fn time_text(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
-fn event_json(event: &ActivityEvent) -> Vec<u8> {
+pub(super) fn event_json(event: &ActivityEvent) -> Vec<u8> {
     let ActivityEvent { id, source, subject, time, traceparent, activity } = event;
     to_json(&Written::new(id, source, subject, Some(*time), traceparent.as_ref(), activity))
 }
@@ -372,7 +322,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ContractError> {
     serde_json::from_slice(json).map_err(|_| explain::<T>("", json))
 }
 
-fn parse_data<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ContractError> {
+pub(super) fn parse_data<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ContractError> {
     serde_json::from_slice(json).map_err(|_| explain::<T>("data", json))
 }
 
@@ -418,7 +368,7 @@ fn join_path(parts: &[&str]) -> String {
     if named.is_empty() { "event".to_owned() } else { named.join(".") }
 }
 
-fn field(field: &str, problem: &str) -> ContractError {
+pub(super) fn field(field: &str, problem: &str) -> ContractError {
     ContractError::Field { field: field.to_owned(), problem: problem.to_owned() }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LogMessage;
 use crate::backend::BackendError;
-use crate::event::{self, ActivityEvent, Refused, SINGLE_CONTENT_TYPE};
+use crate::event::{self, ActivityEvent, Refused, SINGLE_CONTENT_TYPE, SealedEvent};
 
 /// The most partitions a log may have: more than anybody needs.
 pub const MAX_PARTITIONS: u32 = 1_024;
@@ -37,7 +37,19 @@ pub trait ActivityLog: Send + Sync + fmt::Debug {
     ///
     /// # Cancel safety
     /// A dropped call may still append, in whole or in part.
-    async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError>;
+    async fn append_sealed(&self, partition: u32, events: &[SealedEvent]) -> Result<(), AppendError>;
+
+    /// The same with events that are yet to be written as JSON.
+    ///
+    /// # Errors
+    /// As [`append_sealed`](Self::append_sealed).
+    ///
+    /// # Cancel safety
+    /// As [`append_sealed`](Self::append_sealed).
+    async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError> {
+        let sealed: Vec<SealedEvent> = events.iter().map(SealedEvent::of).collect();
+        self.append_sealed(partition, &sealed).await
+    }
 
     /// Follows one partition from `position`, for ever.
     ///

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::digest::BlobDigest;
 use crate::account::CacheKey;
 use crate::backend::BackendError;
-use crate::event::{ActivityEvent, EventDraft};
+use crate::event::{EventDraft, SealedEvent};
 use crate::index::Fence;
 
 /// Where the blobs are kept. Every write can carry an event, stored in the same atomic operation.
@@ -228,7 +228,7 @@ pub struct OutboxEntry {
     pub id: EntryId,
     /// The event, at the time the store gave it: the same each time the entry is taken. Every time of an outbox
     /// is later than the one before it.
-    pub event: ActivityEvent,
+    pub event: SealedEvent,
 }
 
 /// What waits in an outbox.

@@ -3,8 +3,8 @@
 use common::account::{CacheKey, ClientId, Environment, HomeAccountId, ObjectId, TenantId, Username};
 use common::event::{
     BATCH_CONTENT_TYPE, ErrorCode, EventId, EventSource, EventType, FailureReason, MAX_BODY_BYTES,
-    MAX_EVENTS_PER_BATCH, MAX_TIME_AHEAD, Properties, REAUTHENTICATION_REQUIRED, SINGLE_CONTENT_TYPE, TraceParent,
-    decode, reauthentication_signal,
+    MAX_EVENTS_PER_BATCH, MAX_TIME_AHEAD, Properties, REAUTHENTICATION_REQUIRED, SINGLE_CONTENT_TYPE, SealedEvent,
+    TraceParent, decode, reauthentication_signal,
 };
 use serde_json::{Value, json};
 
@@ -139,6 +139,6 @@ fn the_signal_of_the_document_is_the_one_the_code_sends() {
     failed["type"] = EventType::AcquisitionFailed.as_str().into();
     failed["id"] = signal["id"].as_str().unwrap().strip_suffix("/reauthentication-required").unwrap().into();
     let event = decode(None, failed.to_string().as_bytes()).remove(0).unwrap();
-    let sent: Value = serde_json::from_slice(&reauthentication_signal(&event).unwrap().body).unwrap();
+    let sent: Value = serde_json::from_slice(&reauthentication_signal(&SealedEvent::of(&event)).unwrap().body).unwrap();
     assert_eq!(&sent, signal);
 }

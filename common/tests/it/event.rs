@@ -2,8 +2,8 @@
 
 use common::event::{ActivityEvent, EventDraft};
 use common::event::{
-    BATCH_CONTENT_TYPE, ContractError, MAX_BODY_BYTES, MAX_EVENTS_PER_BATCH, SINGLE_CONTENT_TYPE, decode, decode_draft,
-    encode, encode_batches, encode_draft,
+    BATCH_CONTENT_TYPE, ContractError, MAX_BODY_BYTES, MAX_EVENTS_PER_BATCH, SINGLE_CONTENT_TYPE, SealedEvent, decode,
+    decode_draft, encode, encode_batches, encode_draft,
 };
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ fn each_golden_event_is_read_and_written_to_the_letter() {
 fn the_golden_batch_is_read_and_written_to_the_letter() {
     let events: Vec<ActivityEvent> =
         decode(Some(BATCH_CONTENT_TYPE), GOLDEN_BATCH.as_bytes()).into_iter().map(Result::unwrap).collect();
-    let bodies = encode_batches(&events);
+    let bodies = encode_batches(&sealed(&events));
     assert_eq!(bodies.len(), 1);
     assert_eq!(bodies[0].events, 4);
     assert_eq!(String::from_utf8(bodies[0].body.clone()).unwrap(), GOLDEN_BATCH);
@@ -191,7 +191,7 @@ fn what_is_written_is_always_within_the_limits_it_is_read_by() {
     let mut event = only(None, GOLDEN[0].1.as_bytes()).unwrap();
     event.subject = "k".repeat(512).parse().unwrap();
     let events = vec![event; 11_000];
-    let bodies = encode_batches(&events);
+    let bodies = encode_batches(&sealed(&events));
     assert!(bodies.iter().all(|body| body.body.len() <= MAX_BODY_BYTES && body.events <= MAX_EVENTS_PER_BATCH));
     let read: usize = bodies
         .iter()
@@ -206,4 +206,8 @@ fn a_time_more_than_five_minutes_ahead_is_refused() {
     let before = |seconds: i64| event.time - jiff::SignedDuration::from_secs(seconds);
     assert!(event.check_time(before(300)).is_ok());
     assert_eq!(event.check_time(before(301)), Err(ContractError::TimeAhead { seconds: 301 }));
+}
+
+fn sealed(events: &[ActivityEvent]) -> Vec<SealedEvent> {
+    events.iter().map(SealedEvent::of).collect()
 }

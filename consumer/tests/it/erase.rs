@@ -5,7 +5,9 @@ use std::time::Duration;
 use common::account::{CacheKey, Username};
 use common::backend::TlsFiles;
 use common::backends::{Log, TokenCache};
-use common::event::{Activity, ActivityEvent, ContractError, EventDraft, EventSource, Refused, encode, encode_batches};
+use common::event::{
+    Activity, ActivityEvent, ContractError, EventDraft, EventSource, Refused, SealedEvent, encode, encode_batches,
+};
 use common::index::AccountActivity;
 use common::log::{DeadLetter, LetterQueue};
 use common::redis_pool::RedisPool;
@@ -56,7 +58,7 @@ async fn write(cache: &TokenCache, event: &ActivityEvent) {
 async fn relay(cache: &TokenCache, log: &Log, confirms: bool) {
     let entries = cache.outbox.take(100, Duration::from_millis(1), Duration::ZERO).await.unwrap();
     for entry in &entries {
-        log.log.append(0, std::slice::from_ref(&entry.event)).await.unwrap();
+        log.log.append_sealed(0, std::slice::from_ref(&entry.event)).await.unwrap();
     }
     let ids: Vec<_> = entries.into_iter().map(|entry| entry.id).collect();
     if confirms {
@@ -94,7 +96,7 @@ async fn is_gone_and_stays_gone(rig: Rig, later: Rig, cache: TokenCache) {
     projected(&rig).await;
     write(&cache, &alice).await;
     relay(&cache, &log, false).await;
-    let both = encode_batches(&[alice.clone(), carol.clone()]).remove(0).body;
+    let both = encode_batches(&[&alice, &carol].map(SealedEvent::of)).remove(0).body;
     let letters = [
         letter(1, b"{\"username\": \"ALICE@contoso.com\"".to_vec()),
         letter(2, both),

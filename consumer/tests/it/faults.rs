@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::account::{CacheKey, TenantId};
 use common::backend::{BackendError, Trouble};
-use common::event::ActivityEvent;
+use common::event::SealedEvent;
 use common::index::{
     AccountActivity, ActivityStore, Checkpoint, Counts, LeaseView, ListError, ListRequest, MemberId, Page,
     PartitionLeases,
@@ -198,9 +198,9 @@ impl ActivityLog for MoodyLog {
         self.moods.act(self.inner.partitions()).await
     }
 
-    async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError> {
+    async fn append_sealed(&self, partition: u32, events: &[SealedEvent]) -> Result<(), AppendError> {
         let appended = async {
-            match self.inner.append(partition, events).await {
+            match self.inner.append_sealed(partition, events).await {
                 Err(AppendError::Log(error)) => Err(error),
                 other => Ok(other),
             }

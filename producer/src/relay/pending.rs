@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use common::event::ActivityEvent;
+use common::event::SealedEvent;
 use common::token_cache::{EntryId, OutboxEntry};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use super::take::Taken;
 /// Events for one append, and what confirms them.
 pub(super) struct Batch {
     pub(super) ids: Vec<EntryId>,
-    pub(super) events: Vec<ActivityEvent>,
+    pub(super) events: Vec<SealedEvent>,
     pub(super) room: OwnedSemaphorePermit,
 }
 
@@ -117,8 +117,10 @@ mod tests {
         let key = CacheKey::new("key").unwrap();
         let entry = |number: usize| OutboxEntry {
             id: EntryId::new(number.to_string()),
-            event: EventDraft::new(source.clone(), key.clone(), Activity::Removed(AccountHint::default()))
-                .at(Timestamp::UNIX_EPOCH),
+            event: SealedEvent::of(
+                &EventDraft::new(source.clone(), key.clone(), Activity::Removed(AccountHint::default()))
+                    .at(Timestamp::UNIX_EPOCH),
+            ),
         };
         let room = Arc::clone(room).try_acquire_many_owned(u32::try_from(count).unwrap()).unwrap();
         Taken { entries: (0..count).map(entry).collect(), room }

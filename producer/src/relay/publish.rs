@@ -132,7 +132,7 @@ impl Publisher {
         self.next_partition = self.next_partition.wrapping_add(1);
         let log = Arc::clone(&self.log);
         self.outstanding.spawn(async move {
-            let result = log.append(partition, &batch.events).await;
+            let result = log.append_sealed(partition, &batch.events).await;
             Answer { batch, result }
         });
         self.status.send_modify(|status| status.outstanding_batches = self.outstanding.len());

@@ -48,7 +48,7 @@ impl Web {
     /// The events since the last call.
     async fn events(&self) -> Vec<ActivityEvent> {
         let taken = self.store.take(100, Duration::from_secs(600), Duration::ZERO).await.unwrap();
-        taken.into_iter().map(|entry| entry.event).collect()
+        taken.into_iter().map(|entry| entry.event.open().unwrap()).collect()
     }
 
     async fn only_event(&self) -> ActivityEvent {

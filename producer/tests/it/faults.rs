@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::backend::{BackendError, Trouble};
-use common::event::{ActivityEvent, EventDraft};
+use common::event::{EventDraft, SealedEvent};
 use common::log::{ActivityLog, AppendError, Bounds, LogError, LogReader, Position};
 use common::token_cache::{Backlog, EntryId, Outbox, OutboxEntry};
 use tokio::sync::watch;
@@ -79,12 +79,12 @@ impl ActivityLog for Moody<dyn ActivityLog> {
         self.inner.partitions().await
     }
 
-    async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError> {
+    async fn append_sealed(&self, partition: u32, events: &[SealedEvent]) -> Result<(), AppendError> {
         let under_way = self.under_way.fetch_add(1, SeqCst) + 1;
         self.most_under_way.fetch_max(under_way, SeqCst);
         let appended = async {
             let fails = self.before().await.map_err(LogError::from)?;
-            self.inner.append(partition, events).await?;
+            self.inner.append_sealed(partition, events).await?;
             if fails { Err(AppendError::Nacked) } else { Ok(()) }
         }
         .await;

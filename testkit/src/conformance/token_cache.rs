@@ -322,7 +322,7 @@ pub async fn times_strictly_increase_and_stay(subject: &dyn TokenCacheUnderTest)
     join_all((0..4).map(|_| append_some(&*cache, 50))).await;
     let taken = take_all(&*cache, LONG).await;
     assert_eq!(taken.len(), 200);
-    let times: Vec<Timestamp> = taken.iter().map(|entry| entry.event.time).collect();
+    let times: Vec<Timestamp> = taken.iter().map(|entry| entry.event.time()).collect();
     assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "strictly increasing");
     let soon = Timestamp::now() + Duration::from_secs(60);
     assert!(times.iter().all(|time| (before..soon).contains(time)), "by a clock that is right");
@@ -355,7 +355,7 @@ pub async fn takers_share_without_overlap(subject: &dyn TokenCacheUnderTest) {
     let ids: Vec<&EntryId> = left.iter().chain(&right).map(|entry| &entry.id).collect();
     assert_eq!(ids.len(), appended.len(), "every entry is taken");
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "none is taken twice");
-    let sorted = |entries: &[OutboxEntry]| entries.windows(2).all(|pair| pair[0].event.time < pair[1].event.time);
+    let sorted = |entries: &[OutboxEntry]| entries.windows(2).all(|pair| pair[0].event.time() < pair[1].event.time());
     assert!(sorted(&left) && sorted(&right), "oldest first");
 }
 
@@ -378,7 +378,7 @@ pub async fn a_rewind_brings_back_what_was_confirmed(subject: &dyn TokenCacheUnd
     let cache = subject.open("rewound").await;
     append_some(&*cache, 2).await;
     let old = take_all(&*cache, LONG).await;
-    let old_time = old[1].event.time;
+    let old_time = old[1].event.time();
     wait_until(PATIENCE, async || Timestamp::now() > old_time + Duration::from_secs(3)).await;
     append_some(&*cache, 3).await;
     let new = take_all(&*cache, LONG).await;
@@ -478,7 +478,7 @@ pub async fn the_backlog_counts(subject: &dyn TokenCacheUnderTest) {
     confirm(&*cache, &taken[..2]).await;
     assert_eq!(counts().await, (3, 5), "two confirmed");
     let oldest = cache.backlog().await.expect("a backlog").oldest.expect("an oldest");
-    let age = Timestamp::now().duration_since(taken[2].event.time).unsigned_abs();
+    let age = Timestamp::now().duration_since(taken[2].event.time()).unsigned_abs();
     assert!(oldest <= age + SHORT, "the oldest is the third: {oldest:?}, not older than {age:?}");
     let rest = take_all(&*cache, LONG).await;
     confirm(&*cache, &taken[2..]).await;
@@ -569,7 +569,7 @@ async fn take_until(cache: &dyn Cache, count: usize, visibility: Duration) -> Ve
         let new: Vec<OutboxEntry> = taken.into_iter().filter(|entry| !seen.contains(entry)).collect();
         seen.extend(new);
     }
-    seen.sort_by_key(|entry| entry.event.time);
+    seen.sort_by_key(|entry| entry.event.time());
     seen
 }
 
@@ -592,7 +592,7 @@ async fn confirm(cache: &dyn Cache, entries: &[OutboxEntry]) {
 }
 
 fn events_of(entries: &[OutboxEntry]) -> Vec<ActivityEvent> {
-    entries.iter().map(|entry| entry.event.clone()).collect()
+    entries.iter().map(|entry| entry.event.open().expect("an event")).collect()
 }
 
 /// A lower fence than one that has written is refused, whatever the precondition, with its event; the fence of one key

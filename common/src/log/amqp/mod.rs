@@ -40,7 +40,7 @@ use self::publisher::{Message, Outcome, Publisher};
 use self::reader::StreamReader;
 use super::{ActivityLog, AppendError, Bounds, GrowError, Grown, LogError, LogReader, Position, grow};
 use crate::backend::{BackendError, ServerUrl, TlsFiles, Trouble};
-use crate::event::{ActivityEvent, EncodedEvents, encode_batches, reauthentication_signal};
+use crate::event::{EncodedEvents, SealedEvent, encode_batches, reauthentication_signal};
 
 const PERSISTENT: u8 = 2;
 /// Awaiting the last confirms and closing, for all connections together.
@@ -242,7 +242,7 @@ impl ActivityLog for RabbitMqLog {
         Ok(partitions)
     }
 
-    async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError> {
+    async fn append_sealed(&self, partition: u32, events: &[SealedEvent]) -> Result<(), AppendError> {
         if events.is_empty() {
             return Ok(());
         }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use self::reader::SqliteReader;
 use super::{ActivityLog, AppendError, Bounds, GrowError, Grown, LogError, LogReader, Position, grow};
 use crate::backend::BackendError;
-use crate::event::{ActivityEvent, EncodedEvents, encode_batches};
+use crate::event::{EncodedEvents, SealedEvent, encode_batches};
 use crate::sqlite::Database;
 
 const TABLES: &str = "
@@ -217,7 +217,7 @@ impl ActivityLog for SqliteLog {
         count.map_err(|e| self.failed(e))
     }
 
-    async fn append(&self, partition: u32, events: &[ActivityEvent]) -> Result<(), AppendError> {
+    async fn append_sealed(&self, partition: u32, events: &[SealedEvent]) -> Result<(), AppendError> {
         if events.is_empty() {
             return Ok(());
         }

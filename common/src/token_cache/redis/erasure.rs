@@ -26,12 +26,13 @@ impl OutboxErasure for RedisTokenCache {
             let Some((last, _)) = part.last() else { break };
             after = format!("({last}");
             for (id, fields) in &part {
-                let Ok(found) = entry(id, Some(fields)) else { continue };
-                if found.event.id == *removal {
-                    forgotten.removal = Some(found.event);
+                let opened = entry(id, Some(fields)).ok().and_then(|entry| entry.event.open().ok());
+                let Some(event) = opened else { continue };
+                if event.id == *removal {
+                    forgotten.removal = Some(event);
                     break 'parts;
                 }
-                if found.event.subject == *key {
+                if event.subject == *key {
                     about.push(id.clone());
                 }
             }

@@ -12,7 +12,7 @@ use super::housekeeping::{BACKLOG, LOOK, REWIND, TRIM};
 use super::script::Script;
 use super::{RedisTokenCache, blocking};
 use crate::backend::BackendError;
-use crate::event::{EventDraft, decode_draft, encode_draft};
+use crate::event::{EventDraft, SealedEvent, encode_draft};
 use crate::token_cache::port::{Backlog, EntryId, Outbox, OutboxEntry};
 
 /// The consumer group that all relays share.
@@ -236,8 +236,8 @@ pub(super) fn entry(id: &str, fields: Option<&Fields>) -> Result<OutboxEntry, St
     let draft = fields.and_then(|fields| fields.iter().find(|(name, _)| name == b"e"));
     let (_, draft) = draft.ok_or("it has no field `e`")?;
     let time = time_of(id).ok_or("its id is no time in microseconds")?;
-    let draft = decode_draft(draft).map_err(|error| error.to_string())?;
-    Ok(OutboxEntry { id: EntryId::new(id), event: draft.at(time) })
+    let event = SealedEvent::of_draft(draft, time).map_err(|error| error.to_string())?;
+    Ok(OutboxEntry { id: EntryId::new(id), event })
 }
 
 fn time_of(id: &str) -> Option<jiff::Timestamp> {

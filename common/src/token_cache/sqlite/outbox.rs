@@ -8,7 +8,7 @@ use sqlx::{Row as _, Sqlite, Transaction};
 use super::SqliteTokenCache;
 use super::clock::{in_us, now_us, time_of};
 use crate::backend::{BackendError, Trouble};
-use crate::event::{ContractError, EventDraft, decode_draft, encode_draft};
+use crate::event::{ContractError, EventDraft, SealedEvent, encode_draft};
 use crate::token_cache::port::{Backlog, EntryId, Outbox, OutboxEntry};
 
 const NEXT_TIME: &str = "INSERT INTO token_outbox_clock (only_row, last_us) VALUES (1, ?1)
@@ -124,7 +124,7 @@ struct Row {
 
 impl Row {
     fn entry(&self) -> Result<OutboxEntry, ContractError> {
-        let event = decode_draft(&self.draft)?.at(time_of(self.time_us));
+        let event = SealedEvent::of_draft(&self.draft, time_of(self.time_us))?;
         Ok(OutboxEntry { id: EntryId::new(self.time_us.to_string()), event })
     }
 }

@@ -284,7 +284,7 @@ async fn the_time_goes_on_from_the_last_event_when_the_clock_was_set_back() {
     cache.write(write(&event.subject, Expiry::default(), Some(&event))).await.unwrap();
     cache.append(&event).await.unwrap();
     let taken = cache.take(10, Duration::from_secs(60), Duration::ZERO).await.unwrap();
-    let times: Vec<i64> = taken.iter().map(|entry| entry.event.time.as_microsecond()).collect();
+    let times: Vec<i64> = taken.iter().map(|entry| entry.event.time().as_microsecond()).collect();
     assert_eq!(times, [ahead + 1, ahead + 2]);
 }
 

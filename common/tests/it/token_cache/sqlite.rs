@@ -55,7 +55,7 @@ async fn the_time_goes_on_from_the_last_event_also_when_that_was_forgotten_and_t
     for next in 1..=3 {
         cache.append(&draft()).await.unwrap();
         let taken = cache.take(1, Duration::from_secs(60), Duration::ZERO).await.unwrap();
-        assert_eq!(taken[0].event.time.as_microsecond(), ahead + next);
+        assert_eq!(taken[0].event.time().as_microsecond(), ahead + next);
         cache.confirm(&[taken[0].id.clone()]).await.unwrap();
         sqlx::query("DELETE FROM token_outbox").execute(database.writer()).await.unwrap();
     }

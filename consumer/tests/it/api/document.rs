@@ -15,8 +15,7 @@ fn document() -> Value {
 #[test]
 fn the_file_is_what_the_code_says() {
     let file: Value = serde_json::from_slice(&std::fs::read(FILE).unwrap()).unwrap();
-    let hint =
-        "the API has changed: run `cargo run -p consumer -- openapi >openapi.json` and look at the difference";
+    let hint = "the API has changed: run `cargo run -p consumer -- openapi >openapi.json` and look at the difference";
     assert!(file == document(), "{hint}");
 }
 

@@ -142,7 +142,7 @@ impl Rig {
     /// The events that came up since this was asked last; the index learns of them.
     pub(crate) async fn events(&self) -> Vec<ActivityEvent> {
         let taken = self.cache.outbox.take(1000, Duration::from_secs(600), Duration::ZERO).await.unwrap();
-        let events: Vec<ActivityEvent> = taken.into_iter().map(|entry| entry.event).collect();
+        let events: Vec<ActivityEvent> = taken.into_iter().map(|entry| entry.event.open().unwrap()).collect();
         let said: Vec<AccountActivity> = events.iter().map(AccountActivity::of).collect();
         self.index.apply(&said).await.unwrap();
         events

@@ -88,7 +88,7 @@ impl Site {
     /// The events that were written since it was asked last.
     pub(crate) async fn events(&self) -> Vec<ActivityEvent> {
         let taken = self.cache.take(100, Duration::from_secs(600), Duration::ZERO).await.unwrap();
-        taken.into_iter().map(|entry| entry.event).collect()
+        taken.into_iter().map(|entry| entry.event.open().unwrap()).collect()
     }
 
     /// Their words.
