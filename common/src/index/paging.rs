@@ -46,6 +46,7 @@ pub(crate) async fn page(store: &impl Examine, request: &ListRequest) -> Result<
         let count = chunk(request, request.limit - page.accounts.len()).min(budget);
         let Examined { rows, is_last } = store.examine(request, place.as_ref(), count).await?;
         budget -= rows.len();
+        page.accounts.reserve(rows.len().min(request.limit - page.accounts.len()));
         for (at, account) in rows {
             if page.accounts.len() == request.limit {
                 return Ok(Page { next: place, ..page });

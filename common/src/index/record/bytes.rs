@@ -1,5 +1,6 @@
 //! The small parts a record is made of: numbers, times, stamps and texts.
 
+use uuid::fmt::Hyphenated;
 use uuid::{Uuid, Variant};
 
 use super::RecordError;
@@ -165,7 +166,7 @@ impl<'a> Reader<'a> {
     pub(super) fn optional(&mut self, implied: Option<&str>) -> Result<Option<String>, RecordError> {
         Ok(Some(match self.number()? {
             GUID => hyphenated(self.array()?),
-            TWO_GUIDS => format!("{}.{}", hyphenated(self.array()?), hyphenated(self.array()?)),
+            TWO_GUIDS => two_hyphenated(self.array()?, self.array()?),
             HMAC => format!("{HMAC_PREFIX}{}", to_hex(&self.array::<32>()?)),
             ABSENT => return Ok(None),
             IMPLIED => implied.ok_or(RecordError::Damaged)?.to_owned(),
@@ -201,7 +202,17 @@ fn two_guids(text: &str) -> Option<([u8; 16], [u8; 16])> {
 }
 
 fn hyphenated(bytes: [u8; 16]) -> String {
-    Uuid::from_bytes(bytes).hyphenated().to_string()
+    let mut text = [0; Hyphenated::LENGTH];
+    Uuid::from_bytes(bytes).hyphenated().encode_lower(&mut text).to_owned()
+}
+
+fn two_hyphenated(left: [u8; 16], right: [u8; 16]) -> String {
+    let mut buffer = [0; Hyphenated::LENGTH];
+    let mut text = String::with_capacity(2 * Hyphenated::LENGTH + 1);
+    text.push_str(Uuid::from_bytes(left).hyphenated().encode_lower(&mut buffer));
+    text.push('.');
+    text.push_str(Uuid::from_bytes(right).hyphenated().encode_lower(&mut buffer));
+    text
 }
 
 fn to_hex(bytes: &[u8]) -> String {

@@ -7,7 +7,8 @@
 //!
 //! Those that most accounts of the first batches are of are taken, and what is decided stays, else an account would have
 //! to move for it. It is kept in the shard itself: a server that loses its last writes loses the decision after the
-//! accounts that were written by it, never before. Each script compares the id of what it was called for.
+//! accounts that were written by it, never before. Each script that writes compares the id of what it was called for, and
+//! a page compares it after its lists were read: an id never comes again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,19 +1,22 @@
-//! Listing: one script per part of a page gives members, scores and records as they are at one instant.
+//! Listing: the lists are read and merged, then the records of what they name.
+//!
+//! Between these two steps an account may have changed. It is shown as it is by then, at the place it had, if it is still
+//! asked for.
 
 use futures_util::future::try_join_all;
-use redis::ScriptInvocation;
 
-use super::keys::{Keys, Listed, MEMBER_BYTES};
-use super::layout::{Layout, is_outdated};
+use super::heads::{Entry, Range};
+use super::keys::{Keys, LAYOUT_ID, Listed, MEMBER_BYTES};
+use super::layout::Layout;
 use super::{RedisGeneration, shards};
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::paging::{Examine, Examined};
-use crate::index::{AccountActivity, Cursor, Filter, InvalidCursor, ListError, ListRequest, Order, Query};
+use crate::index::{AccountActivity, Cursor, Filter, InvalidCursor, ListError, ListRequest, Query};
 use crate::redis_pool::AnyConnection;
 
-/// How often a page may find that the layout has changed: it does with each new tenant, until there are enough.
-const MOST_LAYOUTS: usize = 20;
+/// How often a part of a page may be read: the layout changes with each new tenant, until there are enough.
+const MOST_READINGS: usize = 20;
 
 impl Examine for RedisGeneration {
     async fn examine(
@@ -44,17 +47,34 @@ impl RedisGeneration {
         after: Option<&Cursor>,
         count: usize,
     ) -> Result<Examined, BackendError> {
-        if let Query::User(username) = &request.query {
-            return self.examine_user(&mut connection, keys, (request, username), after, count).await;
-        }
-        for _ in 0..MOST_LAYOUTS {
+        let order = request.query.order();
+        let range = match &request.query {
+            Query::User(username) => {
+                return self.examine_user(&mut connection, keys, (request, username), after, count).await;
+            }
+            Query::ActiveSince(time) | Query::IdleSince(time) => {
+                Range { order, end: to_microseconds(*time).as_microsecond() }
+            }
+        };
+        for _ in 0..MOST_READINGS {
             let layout = self.layout(&mut connection, keys).await?;
             let lists = self.lists_of(&mut connection, keys, &layout, request).await?;
-            let call = self.page_call(keys, &layout, &lists, request, after, count);
-            match call.invoke_async(&mut connection).await {
-                Ok((entries, records)) => return self.rows(entries, records, count),
-                Err(error) if is_outdated(&error) => self.layouts.forget(keys),
-                Err(error) => return Err(self.pool.error(error)),
+            let lists: Vec<&str> = lists.iter().map(String::as_str).collect();
+            let mut entries = self.first_of(&mut connection, &lists, range, after, count).await?;
+            let is_last = entries.len() < count;
+            entries.dedup_by(|one, other| one.place == other.place);
+            let Some(mut records) = self.records(&mut connection, keys, &layout, &entries).await? else {
+                self.layouts.forget(keys);
+                continue;
+            };
+            for (Entry { place, list }, record) in entries.iter().zip(&mut records) {
+                if record.is_none() {
+                    *record = self.record_again(&mut connection, keys, lists[*list], &place.member).await?;
+                }
+            }
+            let rows = self.rows(entries, records)?;
+            if is_last || !rows.is_empty() {
+                return Ok(Examined { rows, is_last });
             }
         }
         Err(self.layout_changes())
@@ -94,65 +114,64 @@ impl RedisGeneration {
         Ok(if is_shorter { of_client } else { lists })
     }
 
-    fn page_call(
+    /// The records of the entries, if their lists were those of the shard's layout, which never comes again.
+    async fn records(
         &self,
+        connection: &mut AnyConnection,
         keys: &Keys,
         layout: &Layout,
-        lists: &[String],
-        request: &ListRequest,
-        after: Option<&Cursor>,
-        count: usize,
-    ) -> ScriptInvocation<'_> {
-        let order = match request.query.order() {
-            Order::OldestFirst => "oldest",
-            Order::NewestFirst => "newest",
+        entries: &[Entry],
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>, BackendError> {
+        let mut asked = redis::pipe();
+        asked.hget(keys.layout(), LAYOUT_ID);
+        let members: Vec<&[u8]> = entries.iter().map(|entry| &entry.place.member[..]).collect();
+        let error = |e| self.pool.error(e);
+        let (id, records): (Option<String>, _) = match members.is_empty() {
+            true => (asked.query_async::<(_,)>(connection).await.map_err(error)?.0, Vec::new()),
+            false => asked.hmget(keys.accounts(), &members).query_async(connection).await.map_err(error)?,
         };
-        let (lowest, highest) = scores(&request.query);
-        let mut call = self.scripts.page.prepare_invoke();
-        call.key(keys.accounts()).key(keys.layout()).key(lists);
-        call.arg(&layout.id).arg(order).arg(lowest).arg(highest).arg(count);
-        if let Some(Cursor { micros, member }) = after {
-            call.arg(*micros).arg(member);
-        }
-        call
+        Ok((id.unwrap_or_default() == layout.id).then_some(records))
+    }
+
+    /// The record of an account that had none: it has gone since its list was read, and may have come back.
+    ///
+    /// # Errors
+    /// [`BackendError`]: it is not there, and its list names it.
+    async fn record_again(
+        &self,
+        connection: &mut AnyConnection,
+        keys: &Keys,
+        list: &str,
+        member: &[u8],
+    ) -> Result<Option<Vec<u8>>, BackendError> {
+        let mut call = self.scripts.record.prepare_invoke();
+        call.key(keys.accounts()).key(list).arg(member);
+        let (is_named, record): (bool, Option<Vec<u8>>) =
+            call.invoke_async(connection).await.map_err(|e| self.pool.error(e))?;
+        if is_named && record.is_none() { Err(self.names_nobody()) } else { Ok(record) }
     }
 
     fn rows(
         &self,
-        entries: Vec<Vec<u8>>,
+        entries: Vec<Entry>,
         records: Vec<Option<Vec<u8>>>,
-        count: usize,
-    ) -> Result<Examined, BackendError> {
-        let entries = entries.chunks_exact(2).zip(records);
-        let rows = entries.map(|(entry, record)| self.row(&entry[0], &entry[1], record));
-        let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        let is_last = rows.len() < count;
-        Ok(Examined { rows, is_last })
-    }
-
-    fn row(
-        &self,
-        member: &[u8],
-        score: &[u8],
-        record: Option<Vec<u8>>,
-    ) -> Result<(Cursor, AccountActivity), BackendError> {
-        let score = std::str::from_utf8(score).ok().and_then(|score| score.parse::<f64>().ok());
-        let micros = score.ok_or_else(|| self.corrupt("a score is no number; rebuild the index"))? as i64;
-        Ok((Cursor { micros, member: member.to_vec() }, self.listed(member, record)?))
+    ) -> Result<Vec<(Cursor, AccountActivity)>, BackendError> {
+        let mut rows = Vec::with_capacity(entries.len());
+        for (Entry { place, .. }, record) in entries.into_iter().zip(records) {
+            if let Some(record) = record {
+                let account = self.decode(&place.member, &record)?;
+                rows.push((place, account));
+            }
+        }
+        Ok(rows)
     }
 
     /// An account that a list names.
     pub(super) fn listed(&self, member: &[u8], record: Option<Vec<u8>>) -> Result<AccountActivity, BackendError> {
-        let missing = || self.corrupt("a list names an account that is not there; rebuild the index");
-        self.decode(member, &record.ok_or_else(missing)?)
+        self.decode(member, &record.ok_or_else(|| self.names_nobody())?)
     }
-}
 
-fn scores(query: &Query) -> (String, String) {
-    let (lowest, highest) = ("-inf".to_owned(), "+inf".to_owned());
-    match query {
-        Query::ActiveSince(time) => (to_microseconds(*time).as_microsecond().to_string(), highest),
-        Query::IdleSince(time) => (lowest, to_microseconds(*time).as_microsecond().to_string()),
-        Query::User(_) => (lowest, highest),
+    fn names_nobody(&self) -> BackendError {
+        self.corrupt("a list names an account that is not there; rebuild the index")
     }
 }

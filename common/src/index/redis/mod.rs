@@ -12,6 +12,7 @@ mod check;
 mod claims;
 mod generation;
 mod generations;
+mod heads;
 mod keys;
 mod layout;
 mod leases;
@@ -36,7 +37,8 @@ pub type RedisIndex = LiveIndex<RedisGenerations>;
 #[derive(Debug)]
 struct Scripts {
     apply: Script,
-    page: Script,
+    heads: Script,
+    record: Script,
     user: Script,
     layout: Script,
     checkpoint: Script,
@@ -68,7 +70,8 @@ impl RedisIndex {
         let opened = check::open(&pool, prefix, shards).await?;
         let scripts = Scripts {
             apply: Script::new(concat!(include_str!("first.lua"), include_str!("apply/apply.lua"))),
-            page: Script::new(concat!(include_str!("rank.lua"), include_str!("page.lua"))),
+            heads: heads::script(),
+            record: Script::new(include_str!("record.lua")),
             user: Script::new(include_str!("user.lua")),
             layout: Script::new(include_str!("layout.lua")),
             checkpoint: Script::new(include_str!("checkpoint.lua")),

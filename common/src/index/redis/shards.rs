@@ -56,7 +56,10 @@ impl Shards {
 pub(super) type Member = [u8; MEMBER_BYTES];
 
 /// What the shards have together, as far as all of them have said: up to the first end of one that has more.
-pub(super) fn merged(shards: Vec<Examined>, order: Order) -> Examined {
+pub(super) fn merged(mut shards: Vec<Examined>, order: Order) -> Examined {
+    if shards.len() == 1 {
+        return shards.swap_remove(0);
+    }
     let open = shards.iter().filter(|shard| !shard.is_last);
     let end = open.filter_map(|shard| shard.rows.last()).map(|(cursor, _)| cursor).min_by(|a, b| by(order, a, b));
     let end = end.cloned();

@@ -135,6 +135,19 @@ async fn a_damaged_record_is_an_error_and_never_a_guess() {
 }
 
 #[tokio::test]
+async fn an_account_that_a_list_names_and_is_not_there_is_an_error() {
+    let prefix = KeyPrefix::fresh().await;
+    let store = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
+    store.apply(&changes(&some_events())).await.unwrap();
+    assert!(!list_all(&store).await.unwrap().accounts.is_empty());
+    let mut raw = raw(&prefix).await;
+    redis::cmd("DEL").arg(format!("{prefix}{{s0}}:g1:accounts")).exec_async(&mut raw).await.unwrap();
+    let Err(ListError::Backend(error)) = list_all(&store).await else { panic!("an error") };
+    assert_eq!(error.trouble, Trouble::Corrupt);
+    assert!(error.to_string().ends_with("a list names an account that is not there; rebuild the index"), "{error}");
+}
+
+#[tokio::test]
 async fn a_list_of_another_type_leaves_no_account_half_written() {
     let prefix = KeyPrefix::fresh().await;
     let store = open(prefix.redis_url(), prefix.as_str()).await.unwrap();
@@ -328,7 +341,8 @@ async fn a_wrong_password_is_refused_and_not_repeated() {
 
 #[tokio::test]
 async fn the_least_privilege_is_enough_and_less_is_refused() {
-    let rights = "resetchannels ~activity:* -@all +@connection +@read +@write +evalsha +script|load +time -@dangerous";
+    let rights = "resetchannels ~activity:* -@all +@connection +@read +@write +@transaction +evalsha +script|load +time \
+                  -@dangerous";
     let acl = vec![
         "user default on nopass ~* &* +@all".to_owned(),
         format!("user projector on >s3cret {rights} +info"),

@@ -1,14 +1,16 @@
 //! Pages and cursors.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::account::CacheKey;
 use common::event::{AccountDetails, ActivityEvent, FailureReason};
-use common::index::{AccountState, Cursor, Filter, ListError, ListRequest, Query, fold};
+use common::index::{AccountActivity, AccountState, Cursor, Filter, ListError, ListRequest, Query, fold};
 use jiff::Timestamp;
 
-use super::sample::{activity, at, client, details, failed, named, removed, tenant};
-use super::{TestIndex, apply, check_list, list};
+use super::sample::{REASONS, activity, at, client, details, failed, named, removed, tenant};
+use super::{TestIndex, apply, assert_in_order, check_list, list, list_all};
 
 /// Oldest and newest first; by tenant and username too; with many accounts in one microsecond.
 pub async fn every_account_is_listed_once_whatever_the_page_size(index: &TestIndex) {
@@ -157,6 +159,90 @@ pub async fn accounts_of_many_tenants_are_one_list(index: &TestIndex) {
             check_list(&*index.store, &fold, &query, &filter, 4).await;
         }
     }
+}
+
+/// As after an import: the place of a cursor is in the middle of them, in the lists of all tenants.
+pub async fn thousands_of_accounts_at_one_time_are_paged(index: &TestIndex) {
+    let tenant_of = |n: i64| match n % 8 {
+        0 => None,
+        1..=4 => Some(tenant("large")),
+        rest => Some(tenant(&format!("small {rest}"))),
+    };
+    let time = |n: i64| if n < 3_000 { 500 } else { n - 3_000 };
+    let events: Vec<ActivityEvent> = (0..3_600)
+        .map(|n| activity(&format!("k{n}"), time(n), AccountDetails { tenant_id: tenant_of(n), ..details() }))
+        .collect();
+    apply(&*index.store, &events).await;
+    let fold = fold(&events);
+    let of_large = Filter { tenant: Some(tenant("large")), ..Filter::default() };
+    for filter in [Filter::default(), of_large] {
+        for (since, until) in [(Timestamp::MIN, Timestamp::MAX), (at(500), at(500))] {
+            for limit in [100, 1_000] {
+                check_list(&*index.store, &fold, &Query::ActiveSince(since), &filter, limit).await;
+                check_list(&*index.store, &fold, &Query::IdleSince(until), &filter, limit).await;
+            }
+            let all = (Query::ActiveSince(Timestamp::MIN), Query::IdleSince(Timestamp::MAX));
+            let newest_first = list_all(&*index.store, &all.0, &filter, 100).await;
+            let oldest_first = list_all(&*index.other, &all.1, &filter, 1_000).await;
+            assert!(newest_first.iter().rev().eq(&oldest_first), "either order is the other one reversed");
+        }
+    }
+}
+
+/// A page may be of one of many lists alone, or begin with one and end with another.
+pub async fn tenants_that_are_active_one_after_the_other_are_one_list(index: &TestIndex) {
+    let of = |n: i64| AccountDetails { tenant_id: Some(tenant(&format!("t{}", n / 150))), ..details() };
+    let now_and_then = || AccountDetails { tenant_id: Some(tenant("now and then")), ..details() };
+    let block = (0..1_500).map(|n| activity(&format!("k{n}"), n, of(n)));
+    let events: Vec<ActivityEvent> =
+        block.chain((0..30).map(|n| activity(&format!("other {n}"), 50 * n, now_and_then()))).collect();
+    apply(&*index.store, &events).await;
+    let fold = fold(&events);
+    for query in [Query::ActiveSince(at(100)), Query::IdleSince(at(1_400))] {
+        for limit in [40, 200, 1_000] {
+            check_list(&*index.store, &fold, &query, &Filter::default(), limit).await;
+        }
+    }
+}
+
+/// Others come, go for good, move to another place, tenant and state while the pages are read.
+pub async fn a_list_has_who_stays_while_others_come_and_go(index: &TestIndex) {
+    let generations = index.generations.generations().await.expect("generations");
+    let writer = index.generations.generation(generations.live);
+    let of = |n: i64| AccountDetails { tenant_id: Some(tenant(&format!("t{}", n % 7))), ..details() };
+    let staying: Vec<ActivityEvent> = (0..700).map(|n| activity(&format!("stays {n}"), 10 * n, of(n))).collect();
+    apply(&*index.store, &staying).await;
+    let fold = fold(&staying);
+    let is_read = AtomicBool::new(false);
+    let others = async {
+        for turn in 0.. {
+            let comes = |n: i64| activity(&format!("comes {n}"), 10 * n + 5, of(n + turn));
+            let moves = |n: i64| activity(&format!("moves {n}"), 13 * turn + 3 * n, of(n + turn));
+            let fails = |n: i64| failed(&format!("moves {n}"), 8_000, REASONS[(turn + n) as usize % REASONS.len()]);
+            let come: Vec<AccountActivity> = (0..50).map(|n| AccountActivity::of(&comes(n))).collect();
+            writer.apply(&come).await.expect("applied");
+            apply(&*writer, &(0..50).flat_map(|n| [moves(n), fails(n)]).collect::<Vec<_>>()).await;
+            for account in &come {
+                assert!(writer.replace(Some(account), None).await.expect("an answer"));
+            }
+            if is_read.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    let reading = async {
+        for round in 0..10 {
+            for query in [Query::ActiveSince(Timestamp::MIN), Query::IdleSince(Timestamp::MAX)] {
+                let mut seen = list_all(&*index.store, &query, &Filter::default(), 30 + 40 * round).await;
+                seen.retain(|account| fold.contains_key(&account.cache_key));
+                assert_in_order(&seen, query.order());
+                assert_eq!(seen.len(), fold.len(), "{query:?}");
+                assert!(seen.iter().all(|account| fold.get(&account.cache_key) == Some(account)));
+            }
+        }
+        is_read.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(others, reading);
 }
 
 /// And leaves no trace in the lists it was in.

@@ -3,17 +3,18 @@
 use jiff::Timestamp;
 use redis::AsyncCommands as _;
 
+use super::super::heads::{Entry, Range};
 use super::super::keys::MEMBER_BYTES;
+use super::super::shards::by;
 use super::ClaimShard;
 use crate::backend::BackendError;
 use crate::event::to_microseconds;
 use crate::index::due_page::{Candidate, Candidates, PlaceKind};
-use crate::index::{ClaimError, Cursor, DueRequest, Hold, InvalidCursor, WorkerId};
+use crate::index::{ClaimError, Cursor, DueRequest, Hold, InvalidCursor, Order, WorkerId};
+use crate::redis_pool::AnyConnection;
 
-/// How many lists one script looks at.
+/// How many lists are looked at in one step.
 const LISTS_AT_ONCE: usize = 256;
-/// How many entries of a list are read at once, at least.
-const READ_AT_LEAST: usize = 8;
 
 /// A list of accounts by when they are due.
 struct List {
@@ -21,22 +22,14 @@ struct List {
     kind: PlaceKind,
 }
 
-/// An entry of one.
-#[derive(Clone)]
-struct Entry {
-    micros: i64,
-    member: Vec<u8>,
+/// A place of an account in one of them.
+struct Place {
+    cursor: Cursor,
     kind: PlaceKind,
 }
 
-impl Entry {
-    fn cursor(&self) -> Cursor {
-        Cursor { micros: self.micros, member: self.member.clone() }
-    }
-}
-
 impl Candidates for ClaimShard<'_> {
-    /// Of one shard. Costs some steps per tenant that has something due, in scripts of a bounded number of them.
+    /// Of one shard. Costs a command per tenant that has something due, a bounded number of them in one step.
     async fn candidates(
         &self,
         request: &DueRequest,
@@ -48,13 +41,19 @@ impl Candidates for ClaimShard<'_> {
         }
         let until = to_microseconds(request.until).as_microsecond();
         let lists = self.due_lists(request, until).await?;
-        let mut first: Vec<Entry> = Vec::new();
+        let range = Range { order: Order::OldestFirst, end: until };
+        let mut connection = self.pool.get().await?;
+        let mut first: Vec<Place> = Vec::new();
         for some in lists.chunks(LISTS_AT_ONCE) {
-            first.extend(self.first_of(some, until, after, count).await?);
-            first.sort_by(|one, other| (one.micros, &one.member).cmp(&(other.micros, &other.member)));
+            let keys: Vec<&str> = some.iter().map(|list| list.key.as_str()).collect();
+            let entries = self.first_of(&mut connection, &keys, range, after, count).await?;
+            first.extend(
+                entries.into_iter().map(|Entry { place, list }| Place { cursor: place, kind: some[list].kind }),
+            );
+            first.sort_by(|one, other| by(range.order, &one.cursor, &other.cursor));
             first.truncate(count);
         }
-        Ok(self.filled(first).await?)
+        Ok(self.filled(&mut connection, first).await?)
     }
 }
 
@@ -75,75 +74,12 @@ impl ClaimShard<'_> {
         Ok(lists)
     }
 
-    /// At least the first `count` entries of all these lists together.
-    async fn first_of(
-        &self,
-        lists: &[List],
-        until: i64,
-        after: Option<&Cursor>,
-        count: usize,
-    ) -> Result<Vec<Entry>, BackendError> {
-        let mut all = Vec::new();
-        let mut left: Vec<(&List, Option<Cursor>)> = lists.iter().map(|list| (list, after.cloned())).collect();
-        let mut each = (2 * count / lists.len().max(1)).clamp(READ_AT_LEAST, count.max(READ_AT_LEAST));
-        while !left.is_empty() {
-            let mut unfinished = Vec::new();
-            for (place, lists) in by_place(left) {
-                for (list, entries) in self.heads(&lists, until, place.as_ref(), each).await? {
-                    if entries.len() == each {
-                        unfinished.extend(entries.last().map(|last| (list, last.clone())));
-                    }
-                    all.extend(entries);
-                }
-            }
-            all.sort_by(|one: &Entry, other| (one.micros, &one.member).cmp(&(other.micros, &other.member)));
-            all.truncate(count);
-            let is_behind = |last: &Entry| {
-                all.len() < count
-                    || all.last().is_some_and(|end| (last.micros, &last.member) < (end.micros, &end.member))
-            };
-            unfinished.retain(|(_, last)| is_behind(last));
-            left = unfinished.into_iter().map(|(list, last)| (list, Some(last.cursor()))).collect();
-            each = count;
-        }
-        Ok(all)
-    }
-
-    async fn heads<'a>(
-        &self,
-        lists: &[&'a List],
-        until: i64,
-        after: Option<&Cursor>,
-        each: usize,
-    ) -> Result<Vec<(&'a List, Vec<Entry>)>, BackendError> {
-        let mut call = self.scripts.claims.heads.prepare_invoke();
-        for list in lists {
-            call.key(&list.key);
-        }
-        call.arg(until).arg(each);
-        if let Some(Cursor { micros, member }) = after {
-            call.arg(*micros).arg(member);
-        }
-        let mut connection = self.pool.get().await?;
-        let heads: Vec<Vec<(Vec<u8>, String)>> =
-            call.invoke_async(&mut *connection).await.map_err(|e| self.pool.error(e))?;
-        let mut found = Vec::with_capacity(lists.len());
-        for (list, entries) in lists.iter().zip(heads) {
-            let entries = entries
-                .into_iter()
-                .map(|(member, score)| Ok(Entry { micros: self.micros_of(&score)?, member, kind: list.kind }));
-            found.push((*list, entries.collect::<Result<Vec<Entry>, BackendError>>()?));
-        }
-        Ok(found)
-    }
-
     /// The records, schedules and holds of these entries. What a hold put aside is taken from there alone.
-    async fn filled(&self, entries: Vec<Entry>) -> Result<Vec<Candidate>, BackendError> {
-        if entries.is_empty() {
+    async fn filled(&self, connection: &mut AnyConnection, places: Vec<Place>) -> Result<Vec<Candidate>, BackendError> {
+        if places.is_empty() {
             return Ok(Vec::new());
         }
-        let members: Vec<&[u8]> = entries.iter().map(|entry| &entry.member[..]).collect();
-        let mut connection = self.pool.get().await?;
+        let members: Vec<&[u8]> = places.iter().map(|place| &place.cursor.member[..]).collect();
         let (records, schedules, holds, aside, now): Facts = redis::pipe()
             .hmget(self.keys.accounts(), &members)
             .hmget(&self.claim_keys.schedules, &members)
@@ -152,20 +88,20 @@ impl ClaimShard<'_> {
             .arg(&self.claim_keys.aside)
             .arg(&members)
             .cmd("TIME")
-            .query_async(&mut *connection)
+            .query_async(connection)
             .await
             .map_err(|e| self.pool.error(e))?;
         let now = now.0 * 1_000_000 + now.1;
-        let mut candidates = Vec::with_capacity(entries.len());
-        for ((entry, record), ((schedule, hold), aside)) in
-            entries.iter().zip(records).zip(schedules.into_iter().zip(holds).zip(aside))
+        let mut candidates = Vec::with_capacity(places.len());
+        for ((place, record), ((schedule, hold), aside)) in
+            places.iter().zip(records).zip(schedules.into_iter().zip(holds).zip(aside))
         {
-            let is_elsewhere = entry.kind != PlaceKind::Held && aside.is_some();
+            let is_elsewhere = place.kind != PlaceKind::Held && aside.is_some();
             let record = record.filter(|_| !is_elsewhere);
             candidates.push(Candidate {
-                place: entry.cursor(),
-                kind: entry.kind,
-                account: record.map(|record| self.decode(&entry.member, &record)).transpose()?,
+                place: place.cursor.clone(),
+                kind: place.kind,
+                account: record.map(|record| self.decode(&place.cursor.member, &record)).transpose()?,
                 schedule: schedule.map(|stored| self.schedule(&stored)).transpose()?,
                 hold: hold.map(|stored| self.hold(&stored, now)).transpose()?.flatten(),
             });
@@ -189,15 +125,3 @@ impl ClaimShard<'_> {
 
 /// Records, schedules, holds, places put aside, and the time, of some members.
 type Facts = (Vec<Option<Vec<u8>>>, Vec<Option<String>>, Vec<Option<String>>, Vec<Option<String>>, (i64, i64));
-
-/// Lists that go on at one place, together.
-fn by_place<'a>(lists: Vec<(&'a List, Option<Cursor>)>) -> Vec<(Option<Cursor>, Vec<&'a List>)> {
-    let mut places: Vec<(Option<Cursor>, Vec<&'a List>)> = Vec::new();
-    for (list, place) in lists {
-        match places.iter_mut().find(|(known, _)| *known == place) {
-            Some((_, lists)) => lists.push(list),
-            None => places.push((place, vec![list])),
-        }
-    }
-    places
-}

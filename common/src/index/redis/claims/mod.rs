@@ -33,7 +33,6 @@ pub(super) struct ClaimScripts {
     release: Script,
     schedule: Script,
     pause: Script,
-    heads: Script,
 }
 
 impl ClaimScripts {
@@ -62,7 +61,6 @@ impl ClaimScripts {
             release: Script::new(concat!(include_str!("../first.lua"), include_str!("release.lua"))),
             schedule: Script::new(concat!(include_str!("../first.lua"), include_str!("schedule.lua"))),
             pause: Script::new(include_str!("pause.lua")),
-            heads: Script::new(concat!(include_str!("../rank.lua"), include_str!("heads.lua"))),
         }
     }
 }
